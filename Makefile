@@ -1,0 +1,37 @@
+# Every entry point of the project; `make help` lists them.
+SHELL := /bin/bash
+PY := .venv/bin/python
+CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs,)
+
+.DEFAULT_GOAL := help
+.PHONY: help test check sim lock generate
+
+help: ## list the entry points
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.ok: requirements.lock
+	@echo "== setting up Python packages in .venv"
+	@test -x $(PY) || python3 -m venv .venv || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq -y install --no-install-recommends python3-venv && rm -rf .venv && python3 -m venv .venv; } \
+	  || { echo "python3 has no venv module: install your system's python3-venv package"; exit 1; }
+	@.venv/bin/pip install -q uv==0.13.9
+	@.venv/bin/uv pip install -q $(CERTS) --require-hashes -r requirements.lock --python $(PY)
+	@touch $@
+
+test: .venv/.ok ## run every test
+	@echo "== style and types"
+	@$(MAKE) --no-print-directory check
+	@echo "== tests"
+	@$(PY) -m pytest -n 2
+
+check: .venv/.ok ## style and strict types
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+sim: .venv/.ok ## the seeded federation, SEEDS=N seeds
+	@SEEDS=$(or $(SEEDS),2000) $(PY) -m pytest -q tests/federation/test_simulation.py -s
+
+generate: .venv/.ok ## write contracts/generated anew
+	@$(PY) -m contracts.generate
+
+lock: .venv/.ok ## resolve requirements.in into requirements.lock
+	@.venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 requirements.in -o requirements.lock

@@ -1,0 +1,1 @@
+"""Topology, rendering and the command line."""

@@ -1,0 +1,1 @@
+"""The services, identical on every node."""

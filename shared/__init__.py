@@ -1,0 +1,1 @@
+"""The machinery, which knows no business word."""
