@@ -1,0 +1,165 @@
+"""Use cases of the case service: each a plain function that takes a transaction: find, decide, change, state the fact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import insert, select, update
+
+from contracts.base import Fact
+from contracts.case import CaseClosed, CaseDispatched, CaseFiled, CaseHandled, CaseRefused, CaseReported, CaseReworked, Place
+from services.case import domain
+from services.case.tables import cases, numbers
+from shared.clock import civil_day, stamp, unstamp
+from shared.database import Tx
+from shared.errors import Conflict, Invalid, NotFound
+
+
+class Located(Protocol):
+    """What the place look-up answers."""
+
+    @property
+    def cell(self) -> str | None: ...
+    @property
+    def division(self) -> str: ...
+
+
+class Surroundings(Protocol):
+    """What the case service needs to know of its node: the zone, places and the catalogue in force."""
+
+    zone: ZoneInfo
+
+    def locate(self, lon: float, lat: float) -> Located:
+        """Raises Invalid for a point outside the node."""
+        ...
+
+    def limit(self, category: str) -> tuple[float, str]:
+        """(limit in elapsed hours, edition). Raises Invalid for an unknown category."""
+        ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report 上报 of a problem at a place; `text` stays at this node."""
+
+    category: str
+    lon: float
+    lat: float
+    channel: str = "collector"
+    provenance: str = "live"
+    dataset: str | None = None
+    text: str | None = None
+
+
+def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = None) -> dict[str, Any]:
+    """Register a report; answers its row. Raises Invalid naming the field."""
+    at = at or tx.now()
+    if at > tx.now():
+        raise Invalid("a report cannot lie in the future", field="/time")
+    _, edition = around.limit(what.category)
+    place = around.locate(what.lon, what.lat)
+    day = civil_day(at, around.zone)
+    row = {
+        "id": tx.new_id(), "number": _number(tx, day), "version": 1, "state": "reported", "edition": edition,
+        "division": place.division, "cell": place.cell, "reported_at": stamp(at), "changed_at": stamp(tx.now()),
+        **vars(what),
+    }  # fmt: skip
+    tx.execute(insert(cases), row)
+    tx.state(
+        CaseReported(
+            time=at,
+            day=day,
+            case=row["id"],
+            number=row["number"],
+            category=what.category,
+            edition=edition,
+            channel=what.channel,
+            provenance=what.provenance,
+            dataset=what.dataset,  # type: ignore[arg-type]
+            place=Place(lon=what.lon, lat=what.lat, division=place.division, cell=place.cell),
+        )  # fmt: skip
+    )
+    return row
+
+
+def act(
+    tx: Tx, around: Surroundings, case_id: str, action: domain.Action, roles: frozenset[str], *,
+    version: int | None = None, at: datetime | None = None, given: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Take one step of the workflow. Raises NotFound, Conflict (state or version), Forbidden, Invalid."""
+    given, at = given or {}, at or tx.now()
+    found = tx.execute(select(cases).where(cases.c.id == case_id)).mappings().first()
+    if found is None:
+        raise NotFound("no such case here", field="/case")
+    row = dict(found)
+    if version is not None and version != row["version"]:
+        raise Conflict(f"the case has version {row['version']}, not {version}", field="/version", version=row["version"])
+    row_step = domain.step(row["state"], action, roles)
+    _in_order(tx, row, at)
+    changes, fact = _DECIDE[action](around, row, at, given)
+    changes |= {"state": row_step.target, "version": row["version"] + 1, "changed_at": stamp(tx.now())}
+    hit = tx.execute(update(cases).where(cases.c.id == case_id, cases.c.version == row["version"]).values(**changes))
+    if hit.rowcount != 1:
+        raise Conflict("somebody else acted on this case at the same moment", field="/version")
+    tx.state(fact)
+    return row | changes
+
+
+def _in_order(tx: Tx, row: dict[str, Any], at: datetime) -> None:
+    """A step may lie neither in the future nor before the step before it."""
+    if at > tx.now():
+        raise Invalid("a step cannot lie in the future", field="/time")
+    last = max(row[k] for k in ("reported_at", "filed_at", "handled_at") if row[k])
+    if at < unstamp(last):
+        raise Invalid(f"before the step that came before it ({last})", field="/time")
+
+
+def _common(around: Surroundings, row: dict[str, Any], at: datetime) -> dict[str, Any]:
+    return {"time": at, "day": civil_day(at, around.zone), "case": row["id"]}
+
+
+def _file(around: Surroundings, row: dict[str, Any], at: datetime, given: dict[str, Any]) -> tuple[dict[str, Any], Fact]:
+    limit, _ = around.limit(row["category"])
+    due = given.get("due") or domain.deadline(at, limit)
+    return {"filed_at": stamp(at), "due_at": stamp(due)}, CaseFiled(**_common(around, row, at), due=due)
+
+
+def _refuse(around: Surroundings, row: dict[str, Any], at: datetime, given: dict[str, Any]) -> tuple[dict[str, Any], Fact]:
+    return {"ended_at": stamp(at)}, CaseRefused(**_common(around, row, at), reason=given.get("reason", "other"))
+
+
+def _dispatch(around: Surroundings, row: dict[str, Any], at: datetime, given: dict[str, Any]) -> tuple[dict[str, Any], Fact]:
+    if not given.get("department"):
+        raise Invalid("to dispatch needs a department", field="/department")
+    fact = CaseDispatched(**_common(around, row, at), department=given["department"])
+    return {"department": given["department"]}, fact
+
+
+def _handle(around: Surroundings, row: dict[str, Any], at: datetime, given: dict[str, Any]) -> tuple[dict[str, Any], Fact]:
+    return {"handled_at": stamp(at)}, CaseHandled(**_common(around, row, at))
+
+
+def _rework(around: Surroundings, row: dict[str, Any], at: datetime, given: dict[str, Any]) -> tuple[dict[str, Any], Fact]:
+    return {"handled_at": None}, CaseReworked(**_common(around, row, at))
+
+
+def _close(around: Surroundings, row: dict[str, Any], at: datetime, given: dict[str, Any]) -> tuple[dict[str, Any], Fact]:
+    kept = domain.on_time(unstamp(row["handled_at"]), unstamp(row["due_at"]))
+    opened = civil_day(unstamp(row["reported_at"]), around.zone)
+    return {"ended_at": stamp(at), "on_time": kept}, CaseClosed(**_common(around, row, at), on_time=kept, opened=opened)
+
+
+_DECIDE = {"file": _file, "refuse": _refuse, "dispatch": _dispatch, "handle": _handle, "rework": _rework, "close": _close}
+
+
+def _number(tx: Tx, day: str) -> str:
+    """Node, date and a daily sequence: for people to read out; nothing depends on its form."""
+    last = tx.execute(select(numbers.c.last).where(numbers.c.day == day).with_for_update()).scalar()
+    if last is None:
+        tx.execute(insert(numbers), {"day": day, "last": 1})
+    else:
+        tx.execute(update(numbers).where(numbers.c.day == day).values(last=last + 1))
+    return f"{tx.node}-{day.replace('-', '')}-{(last or 0) + 1:05d}"

@@ -1,0 +1,96 @@
+"""Opens a node's database (SQLite or PostgreSQL, by URL alone) and gives use cases their transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+
+from contracts.base import Fact
+
+metadata = MetaData()
+"""Tables of the machinery; every service has a MetaData of its own."""
+
+SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    # NORMAL loses acknowledged commits in a power cut.
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=10000",
+    "secure_delete=ON",
+)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """A sortable unique id: 48 bits of milliseconds, then randomness (the layout of UUIDv7)."""
+    stamp = int(now().timestamp() * 1000)
+    rest = uuid.uuid4().int & ((1 << 76) - 1)
+    value = (stamp << 80) | (0x7 << 76) | rest
+    value = (value & ~(0b11 << 62)) | (0b10 << 62)
+    return str(uuid.UUID(int=value))
+
+
+@dataclass
+class Tx:
+    """One transaction of a use case: the connection, the clock, the source of ids and the facts stated so far."""
+
+    connection: Connection
+    node: str
+    now: Callable[[], datetime] = now
+    new_id: Callable[[], str] = new_id
+    stated: list[Fact] = field(default_factory=list)
+    recorder: Callable[[Tx, Fact], None] | None = None
+
+    def state(self, fact: Fact) -> None:
+        """Write `fact` into the node's own log, together with the rows of this transaction."""
+        if self.recorder is None:
+            raise RuntimeError("this transaction states no facts")
+        self.recorder(self, fact)
+        self.stated.append(fact)
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        return self.connection.execute(statement, parameters)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with our settings: on SQLite WAL, FULL sync and BEGIN IMMEDIATE; on PostgreSQL psycopg 3."""
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        # A deferred transaction that later wants to write fails at once, whatever busy_timeout says.
+        event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE" if _writes(c) else "BEGIN"))
+    return engine
+
+
+def _writes(connection: Connection) -> bool:
+    return not connection.get_execution_options().get("reads_only", False)
+
+
+def _prepare_sqlite(raw: Any, _record: object) -> None:
+    raw.isolation_level = None
+    for pragma in SQLITE_PRAGMAS:
+        raw.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection for queries: one snapshot, no write lock."""
+    with engine.connect().execution_options(reads_only=True) as connection, connection.begin():
+        yield connection
+
+
+def durable(engine: Engine) -> bool:
+    """Whether a commit survives a power cut as far as the settings go; readiness asks this."""
+    with reading(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            return int(connection.execute(text("PRAGMA synchronous")).scalar_one()) >= 2
+        return str(connection.execute(text("SHOW fsync")).scalar_one()) == "on"

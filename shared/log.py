@@ -1,0 +1,162 @@
+"""A service's append-only log of facts, which is also its outbox: recorded in the row's transaction, sealed after the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from contracts.base import Fact
+from shared.chain import EMPTY, Entry, Head, link
+from shared.database import Tx, metadata, reading
+
+Big = BigInteger().with_variant(Integer, "sqlite")
+
+entries = Table(
+    "log_entries",
+    metadata,
+    Column("id", Big, primary_key=True, autoincrement=True),
+    Column("log", String(40), nullable=False),
+    Column("fact_id", String(40), nullable=False, unique=True),
+    Column("subject", String(80), nullable=False),
+    Column("type", String(80), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    # The following stay empty until the sealer has been here.
+    Column("epoch", Integer),
+    Column("seq", Big),
+    Column("version", Integer),
+    Column("chain", LargeBinary),
+    Index("log_entries_position", "log", "seq", unique=True),
+    Index("log_entries_subject", "log", "subject", "version"),
+)
+"""Own facts and replicas of others': `log` is `<node>/<service>`."""
+
+heads = Table(
+    "log_heads",
+    metadata,
+    Column("reader", String(40), primary_key=True),
+    Column("log", String(40), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Big, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Column("heard_at", String(40)),
+)
+"""How far each reader knows a log; reader `sealer` is the log's own head, reader `publisher` what the broker confirmed."""
+
+SEALER, PUBLISHER = "sealer", "publisher"
+
+_SEAL = (
+    update(entries)
+    .where(entries.c.id == bindparam("row"))
+    .values(epoch=bindparam("e"), seq=bindparam("s"), version=bindparam("v"), chain=bindparam("c"))
+)
+
+
+def record(tx: Tx, fact: Fact) -> None:
+    """Add `fact` to the own log, unsealed: sequences are given after the commit, since commits may overtake each other."""
+    fact_id = tx.new_id()
+    row = {
+        "log": f"{tx.node}/{fact.stated_by}",
+        "fact_id": fact_id,
+        "subject": fact.subject,
+        "type": fact.type,
+        "body": fact.body(fact_id, tx.node),
+    }
+    tx.execute(insert(entries), row)
+
+
+def head(connection: Connection, reader: str, log: str) -> Head:
+    row = connection.execute(
+        select(heads.c.epoch, heads.c.seq, heads.c.chain).where(heads.c.reader == reader, heads.c.log == log)
+    ).first()
+    return Head(row.epoch, row.seq, bytes(row.chain)) if row else EMPTY
+
+
+def move_head(connection: Connection, reader: str, log: str, old: Head, new: Head, heard_at: str | None = None) -> bool:
+    """Compare and set: False when another process moved the head since `old` was read; then nothing may be committed."""
+    values = {"epoch": new.epoch, "seq": new.seq, "chain": new.chain, "heard_at": heard_at}
+    if old == EMPTY and head(connection, reader, log) == EMPTY:
+        connection.execute(insert(heads).values(reader=reader, log=log, **values))
+        return True
+    where = (heads.c.reader == reader, heads.c.log == log, heads.c.seq == old.seq)
+    return connection.execute(update(heads).where(*where).values(**values)).rowcount == 1
+
+
+def seal(engine: Engine, log: str, limit: int = 500) -> int:
+    """Give unsealed facts of `log` their place, in order of writing; returns how many. One sealer a log (compare and set)."""
+    with engine.begin() as connection:
+        rows = connection.execute(
+            select(entries.c.id, entries.c.subject, entries.c.body)
+            .where(entries.c.log == log, entries.c.seq.is_(None))
+            .order_by(entries.c.id)
+            .limit(limit)
+        ).all()
+        if not rows:
+            return 0
+        old = head(connection, SEALER, log)
+        versions = _versions(connection, log, {r.subject for r in rows})
+        chain, seq, updates = old.chain, old.seq, []
+        epoch = max(old.epoch, 1)
+        for row in rows:
+            seq += 1
+            versions[row.subject] = versions.get(row.subject, 0) + 1
+            entry = Entry(epoch, seq, versions[row.subject], row.subject, bytes(row.body))
+            chain = link(chain, entry)
+            updates.append({"row": row.id, "e": epoch, "s": seq, "v": entry.version, "c": chain})
+        if not move_head(connection, SEALER, log, old, Head(epoch, seq, chain)):
+            connection.rollback()
+            return 0
+        connection.execute(_SEAL, updates)
+        return len(rows)
+
+
+def _versions(connection: Connection, log: str, subjects: set[str]) -> dict[str, int]:
+    rows = connection.execute(
+        select(entries.c.subject, func.max(entries.c.version))
+        .where(entries.c.log == log, entries.c.subject.in_(subjects))
+        .group_by(entries.c.subject)
+    )
+    return {subject: version or 0 for subject, version in rows}
+
+
+def read_range(engine: Engine, log: str, first: int, limit: int = 500) -> tuple[list[Entry], bytes]:
+    """Sealed entries of `log` from sequence `first` on and the chain after the last of them; ([], b"") where there is none."""
+    with reading(engine) as connection:
+        rows = connection.execute(
+            select(entries.c.epoch, entries.c.seq, entries.c.version, entries.c.subject, entries.c.body, entries.c.chain)
+            .where(entries.c.log == log, entries.c.seq >= first)
+            .order_by(entries.c.seq)
+            .limit(limit)
+        ).all()
+    return [Entry(r.epoch, r.seq, r.version, r.subject, bytes(r.body)) for r in rows], bytes(rows[-1].chain) if rows else b""
+
+
+def keep(connection: Connection, log: str, fresh: Sequence[Entry], facts: Sequence[tuple[str, str]], chain: bytes) -> None:
+    """Store verified entries of another log as they came; `facts` are their (id, type), `chain` the value before the first."""
+    rows = []
+    for entry, (fact_id, kind) in zip(fresh, facts, strict=True):
+        chain = link(chain, entry)
+        rows.append({"log": log, "fact_id": fact_id, "type": kind, "chain": chain, **entry._asdict()})
+    known = set(
+        connection.execute(
+            select(entries.c.seq).where(entries.c.log == log, entries.c.seq.between(fresh[0].seq, fresh[-1].seq))
+        ).scalars()
+    )
+    rows = [r for r in rows if r["seq"] not in known]
+    if rows:
+        connection.execute(insert(entries), rows)

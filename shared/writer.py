@@ -1,0 +1,102 @@
+"""Group commit: use cases of many requests run one after another in one transaction, each in a savepoint of its own.
+
+One durable commit costs a disk flush whatever it holds, so a few dozen use cases share it. A use case that fails is rolled back to its
+savepoint and costs the others nothing; nobody is answered before the commit.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+
+from shared.database import Tx
+from shared.errors import Busy, SanjiError
+from shared.log import record
+
+T = TypeVar("T")
+Work = Callable[[Tx], Any]
+
+
+class Writer:
+    """Runs use cases durably. `submit` answers with a Future that is done after the commit; a full queue raises Busy."""
+
+    def __init__(self, engine: Engine, node: str, *, group: int = 128, bound: int = 2000) -> None:
+        self.engine, self.node, self.group = engine, node, group
+        self._queue: queue.Queue[tuple[Work, Future[Any]] | None] = queue.Queue(bound)
+        self._closed = False
+        self.committed: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name=f"writer-{node}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Tx], T]) -> Future[T]:
+        if self._closed:
+            raise Busy("the node is stopping", retry_after=5)
+        future: Future[T] = Future()
+        try:
+            self._queue.put_nowait((work, future))
+        except queue.Full:
+            raise Busy("more is waiting to be written than this node can take") from None
+        return future
+
+    def run(self, work: Callable[[Tx], T]) -> T:
+        """Submit and wait; for callers that have a thread to spare."""
+        return self.submit(work).result()
+
+    @property
+    def depth(self) -> int:
+        return self._queue.qsize()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Finish what was accepted, then stop."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            first = self._queue.get()
+            batch = [] if first is None else [first]
+            running = first is not None
+            while running and len(batch) < self.group:
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    running = False
+                else:
+                    batch.append(item)
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[tuple[Work, Future[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any]] = []
+        try:
+            with self.engine.begin() as connection:
+                for work, future in batch:
+                    tx = Tx(connection, self.node, recorder=record)
+                    try:
+                        with connection.begin_nested():
+                            done.append((future, work(tx)))
+                    except SanjiError as error:
+                        future.set_exception(error)
+        except Exception as error:
+            # Unknown is not failed: the caller gets an error and repeats with the same idempotency key.
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for future, result in done:
+            future.set_result(result)
+        self.committed()
