@@ -1,7 +1,7 @@
 """Group commit: use cases of many requests run one after another in one transaction, each in a savepoint of its own.
 
-One durable commit costs a disk flush whatever it holds, so a few dozen use cases share it. A use case that fails is rolled back to its
-savepoint and costs the others nothing; nobody is answered before the commit.
+One durable commit costs a disk flush whatever it holds, so a few dozen use cases share it. A use case that fails is rolled
+back to its savepoint and costs the others nothing; nobody is answered before the commit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 
 from shared.database import Tx
-from shared.errors import Busy, SanjiError
+from shared.errors import Busy
 from shared.log import record
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Writer:
                     try:
                         with connection.begin_nested():
                             done.append((future, work(tx)))
-                    except SanjiError as error:
+                    except Exception as error:
                         future.set_exception(error)
         except Exception as error:
             # Unknown is not failed: the caller gets an error and repeats with the same idempotency key.

@@ -10,7 +10,18 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import insert, select, update
 
 from contracts.base import Fact
-from contracts.case import CaseClosed, CaseDispatched, CaseFiled, CaseHandled, CaseRefused, CaseReported, CaseReworked, Place
+from contracts.case import (
+    CaseClosed,
+    CaseDispatched,
+    CaseFiled,
+    CaseHandled,
+    CaseRefused,
+    CaseReported,
+    CaseReworked,
+    Channel,
+    Place,
+    Provenance,
+)
 from services.case import domain
 from services.case.tables import cases, numbers
 from shared.clock import civil_day, stamp, unstamp
@@ -48,8 +59,8 @@ class Report:
     category: str
     lon: float
     lat: float
-    channel: str = "collector"
-    provenance: str = "live"
+    channel: Channel = "collector"
+    provenance: Provenance = "live"
     dataset: str | None = None
     text: str | None = None
 
@@ -78,7 +89,7 @@ def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = Non
             edition=edition,
             channel=what.channel,
             provenance=what.provenance,
-            dataset=what.dataset,  # type: ignore[arg-type]
+            dataset=what.dataset,
             place=Place(lon=what.lon, lat=what.lat, division=place.division, cell=place.cell),
         )  # fmt: skip
     )

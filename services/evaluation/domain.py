@@ -1,0 +1,60 @@
+"""Rules of counting: what a fact changes in its case and by how much it moves the totals; values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.base import Fact
+from contracts.case import CaseClosed, CaseFiled, CaseRefused, CaseReported, CaseReworked
+from shared.clock import stamp, unstamp
+
+Row = dict[str, Any]
+Key = tuple[str, str, str, str, str]
+"""(origin, division, category, day, provenance)."""
+
+
+def reported(origin: str, fact: CaseReported) -> Row:
+    """The row of a case of which nothing was known."""
+    return {
+        "id": fact.case, "origin": origin, "division": fact.place.division, "cell": fact.place.cell,
+        "category": fact.category, "channel": fact.channel, "provenance": fact.provenance,
+        "reported_at": stamp(fact.time), "due_at": None, "closed_at": None, "seconds": None, "open": False,
+    }  # fmt: skip
+
+
+def change(row: Row, fact: Fact) -> Row:
+    """The case after `fact`."""
+    if isinstance(fact, CaseFiled):
+        return row | {"due_at": stamp(fact.due), "open": True}
+    if isinstance(fact, CaseRefused):
+        return row | {"open": False}
+    if isinstance(fact, CaseClosed):
+        from_report = int((fact.time - unstamp(row["reported_at"])).total_seconds())
+        return row | {"closed_at": stamp(fact.time), "seconds": from_report, "open": False}
+    return row
+
+
+def moves(row: Row, fact: Fact) -> tuple[Key, tuple[str, ...]] | None:
+    """Which totals `fact` adds one to, and under which key; None for a fact that counts nowhere."""
+    names: tuple[str, ...]
+    match fact:
+        case CaseReported():
+            names = ("reported",)
+        case CaseFiled():
+            names = ("filed",)
+        case CaseRefused():
+            names = ("refused",)
+        case CaseReworked():
+            names = ("reworked",)
+        case CaseClosed():
+            names = ("closed", "closed_on_time") if fact.on_time else ("closed",)
+        case _:
+            return None
+    return (row["origin"], row["division"], row["category"], fact.day, row["provenance"]), names
+
+
+def on_time_rate(counts: Mapping[str, int]) -> float | None:
+    """closed on time ÷ (closed + overdue open); None where nothing was due. What is late and open counts against."""
+    base = counts["closed"] + counts["overdue_open"]
+    return counts["closed_on_time"] / base if base else None

@@ -1,0 +1,45 @@
+"""Tables of the evaluation service: one row a case, and totals that facts move."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
+
+metadata = MetaData()
+
+cases = Table(
+    "evaluation_cases",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("origin", String(20), nullable=False),
+    Column("division", String(20), nullable=False),
+    Column("cell", String(20)),
+    Column("category", String(20), nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("provenance", String(16), nullable=False),
+    Column("reported_at", String(32), nullable=False),
+    Column("due_at", String(32)),
+    Column("closed_at", String(32)),
+    Column("seconds", BigInteger),
+    Column("open", Boolean, nullable=False),
+    Index("evaluation_cases_overdue", "open", "due_at"),
+)
+"""Latest knowledge of each case: codes and instants only."""
+
+totals = Table(
+    "evaluation_totals",
+    metadata,
+    Column("origin", String(20), primary_key=True),
+    Column("division", String(20), primary_key=True),
+    Column("category", String(20), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("provenance", String(16), primary_key=True),
+    Column("reported", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("filed", Integer, nullable=False),
+    Column("closed", Integer, nullable=False),
+    Column("closed_on_time", Integer, nullable=False),
+    Column("reworked", Integer, nullable=False),
+)
+"""How often each thing happened, on the civil day on which it happened at the origin."""
+
+QUANTITIES = ("reported", "refused", "filed", "closed", "closed_on_time", "reworked")

@@ -1,0 +1,73 @@
+"""What a process knows about its node: one file, rendered from the topology."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Names(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    zh: str
+    en: str
+
+
+class Below(BaseModel):
+    """A node below this one; `route` lists the codes from our child down to it, itself included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    code: str
+    parent: str
+    names: Names
+    zone: str
+    route: tuple[str, ...]
+
+
+class Broker(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    url: str
+    user: str
+    password: str
+    monitor: str = Field(description="URL of the broker's monitoring port, loopback only")
+
+
+class Node(BaseModel):
+    """One administrative unit as its processes see it. Nothing here says on which tier it stands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    code: str
+    names: Names
+    zone: str
+    calendar: str
+    path: tuple[str, ...] = Field(description="codes from the root to this node, itself included")
+    subtree: tuple[Below, ...] = ()
+    database_url: str
+    broker: Broker
+    host: str = "127.0.0.1"
+    port: int
+    ports: dict[str, int] = Field(default={}, description="port of each service when each runs by itself")
+    pack: Path
+    secrets: Path
+    demo: bool = False
+
+    @property
+    def tz(self) -> ZoneInfo:
+        return ZoneInfo(self.zone)
+
+    def log(self, service: str) -> str:
+        return f"{self.code}/{service}"
+
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """Every origin whose facts are heard here, with the route to it; the node itself has the empty route."""
+        return {self.code: ()} | {b.code: b.route for b in self.subtree}
+
+    def children(self) -> list[Below]:
+        return [b for b in self.subtree if b.parent == self.code]
+
+
+def load(path: Path) -> Node:
+    """Read a node file. Raises pydantic.ValidationError, OSError."""
+    return Node.model_validate(orjson.loads(path.read_bytes()))
