@@ -37,7 +37,7 @@ quarantine = Table(
 
 
 class Unknown(Exception):
-    """A fact that this release cannot read: nothing of the batch is applied, the log waits for an upgrade."""
+    """A fact that this release cannot read or must not believe: nothing of its batch is applied, the log waits."""
 
 
 @dataclass
@@ -64,22 +64,26 @@ class Reader:
 
     def apply(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
         """Judge and, if it proves itself, apply; rows, bytes and head are committed together."""
+        try:
+            judgement = self._apply(log, entries, closing)
+        except Unknown as error:
+            # Raised inside the transaction, which is rolled back with it: nothing of the batch is applied.
+            judgement = Wrong(str(error))
+        self._count(type(judgement).__name__.lower(), len(entries))
+        return judgement
+
+    def _apply(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
         with self.engine.begin() as connection:
             old = head(connection, self.name, log)
             judgement = judge(old, entries, closing)
             if isinstance(judgement, Apply):
-                try:
-                    events, facts = parse(log, judgement.entries)
-                except Unknown as error:
-                    judgement = Wrong(str(error))
-                else:
-                    if not move_head(connection, self.name, log, old, judgement.head, stamp(now())):
-                        connection.rollback()
-                        return Duplicate()
-                    keep(connection, log, judgement.entries, events, old.chain)
-                    self.fold(connection, log.split("/")[0], facts)
-        self._count(type(judgement).__name__.lower(), len(entries))
-        return judgement
+                events, facts = parse(log, judgement.entries)
+                if not move_head(connection, self.name, log, old, judgement.head, stamp(now())):
+                    connection.rollback()
+                    return Duplicate()
+                keep(connection, log, judgement.entries, events, old.chain)
+                self.fold(connection, log.split("/")[0], facts)
+            return judgement
 
     def _refuse(self, log: str, span: tuple[int, int], reason: str, message: bytes) -> Wrong:
         first, last = span

@@ -35,9 +35,9 @@ def change(row: Row, fact: Fact) -> Row:
     return row
 
 
-def moves(row: Row, fact: Fact) -> tuple[Key, tuple[str, ...]] | None:
-    """Which totals `fact` adds one to, and under which key; None for a fact that counts nowhere."""
-    names: tuple[str, ...]
+def moves(row: Row, fact: Fact) -> tuple[Key, tuple[str, ...]]:
+    """Which totals `fact` adds one to (none for a fact that counts nowhere), and under which key."""
+    names: tuple[str, ...] = ()
     match fact:
         case CaseReported():
             names = ("reported",)
@@ -49,8 +49,6 @@ def moves(row: Row, fact: Fact) -> tuple[Key, tuple[str, ...]] | None:
             names = ("reworked",)
         case CaseClosed():
             names = ("closed", "closed_on_time") if fact.on_time else ("closed",)
-        case _:
-            return None
     return (row["origin"], row["division"], row["category"], fact.day, row["provenance"]), names
 
 

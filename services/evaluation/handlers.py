@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,6 +12,10 @@ from contracts.base import Fact
 from contracts.case import CaseFact, CaseReported
 from services.evaluation import domain
 from services.evaluation.tables import QUANTITIES, cases, totals
+from shared.reader import Unknown
+
+READER = "evaluation"
+"""The name under which this service keeps its place in every log."""
 
 _CHANGE = (
     update(cases)
@@ -21,34 +25,43 @@ _CHANGE = (
 
 
 def fold(connection: Connection, origin: str, facts: Sequence[Fact]) -> None:
-    """Fold facts in order: one read of the cases touched, one write of each table. The caller moves the head in the same commit."""
+    """Fold facts in order: one read of the cases touched, one write a table. The caller moves the head in the same commit.
+
+    Raises Unknown for a fact about a case that this origin never reported: another county's cases are not its to state.
+    """
     heard = [f for f in facts if isinstance(f, CaseFact)]
     if not heard:
         return
     rows = _known(connection, {f.case for f in heard if not isinstance(f, CaseReported)})
-    fresh: dict[str, domain.Row] = {}
-    changed: set[str] = set()
+    fresh: dict[str, None] = {}
     deltas: dict[domain.Key, dict[str, int]] = defaultdict(lambda: dict.fromkeys(QUANTITIES, 0))
     for fact in heard:
         if isinstance(fact, CaseReported):
-            fresh[fact.case] = rows[fact.case] = domain.reported(origin, fact)
-        row = rows[fact.case]
-        after = domain.change(row, fact)
-        if after is not row:
-            rows[fact.case] = after
-            changed.add(fact.case)
-        move = domain.moves(after, fact)
-        if move:
-            key, names = move
-            for name in names:
-                deltas[key][name] += 1
-    if fresh:
-        connection.execute(insert(cases), [rows[i] for i in fresh])
-    old = [rows[i] | {"case_id": i} for i in changed if i not in fresh]
-    if old:
-        connection.execute(_CHANGE, [{k: r[k] for k in ("case_id", "due_at", "closed_at", "seconds", "open")} for r in old])
+            fresh[fact.case] = None
+            rows[fact.case] = domain.reported(origin, fact)
+        rows[fact.case] = domain.change(_of(origin, fact, rows), fact)
+        key, names = domain.moves(rows[fact.case], fact)
+        for name in names:
+            deltas[key][name] += 1
+    _write(connection, rows, fresh)
     if deltas:
         _add(connection, deltas)
+
+
+def _of(origin: str, fact: CaseFact, rows: dict[str, domain.Row]) -> domain.Row:
+    row = rows.get(fact.case)
+    if row is None or row["origin"] != origin:
+        raise Unknown(f"{origin} states {fact.type} of {fact.case}, which it never reported")
+    return row
+
+
+def _write(connection: Connection, rows: dict[str, domain.Row], fresh: Mapping[str, None]) -> None:
+    if fresh:
+        connection.execute(insert(cases), [rows[i] for i in fresh])
+    names = ("due_at", "closed_at", "seconds", "open")
+    old = [{"case_id": i} | {n: row[n] for n in names} for i, row in rows.items() if i not in fresh]
+    if old:
+        connection.execute(_CHANGE, old)
 
 
 def _known(connection: Connection, ids: set[str]) -> dict[str, domain.Row]:
