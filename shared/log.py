@@ -146,17 +146,23 @@ def read_range(engine: Engine, log: str, first: int, limit: int = 500) -> tuple[
     return [Entry(r.epoch, r.seq, r.version, r.subject, bytes(r.body)) for r in rows], bytes(rows[-1].chain) if rows else b""
 
 
+class Repeated(Exception):
+    """A fact's id was used before, in another log."""
+
+
 def keep(connection: Connection, log: str, fresh: Sequence[Entry], facts: Sequence[tuple[str, str]], chain: bytes) -> None:
     """Store verified entries of another log as they came; `facts` are their (id, type), `chain` the value before the first."""
     rows = []
     for entry, (fact_id, kind) in zip(fresh, facts, strict=True):
         chain = link(chain, entry)
         rows.append({"log": log, "fact_id": fact_id, "type": kind, "chain": chain, **entry._asdict()})
-    known = set(
-        connection.execute(
-            select(entries.c.seq).where(entries.c.log == log, entries.c.seq.between(fresh[0].seq, fresh[-1].seq))
-        ).scalars()
-    )
-    rows = [r for r in rows if r["seq"] not in known]
+    known = set()
+    for start in range(0, len(rows), 500):
+        ids = [r["fact_id"] for r in rows[start : start + 500]]
+        for row in connection.execute(select(entries.c.fact_id, entries.c.log).where(entries.c.fact_id.in_(ids))):
+            if row.log != log:
+                raise Repeated(f"the fact {row.fact_id} stands in {row.log} already")
+            known.add(row.fact_id)
+    rows = [r for r in rows if r["fact_id"] not in known]
     if rows:
         connection.execute(insert(entries), rows)

@@ -14,7 +14,7 @@ from contracts.base import REGISTRY, Fact
 from shared.chain import Entry, decode
 from shared.clock import stamp
 from shared.database import metadata, now, reading
-from shared.log import Big, head, keep, move_head
+from shared.log import Big, Repeated, head, keep, move_head
 from shared.replica import Apply, Duplicate, Gap, Judgement, Wrong, judge
 
 Fold = Callable[[Connection, str, Sequence[Fact]], None]
@@ -66,7 +66,7 @@ class Reader:
         """Judge and, if it proves itself, apply; rows, bytes and head are committed together."""
         try:
             judgement = self._apply(log, entries, closing)
-        except Unknown as error:
+        except (Unknown, Repeated) as error:
             # Raised inside the transaction, which is rolled back with it: nothing of the batch is applied.
             judgement = Wrong(str(error))
         self._count(type(judgement).__name__.lower(), len(entries))

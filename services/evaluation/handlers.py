@@ -32,11 +32,13 @@ def fold(connection: Connection, origin: str, facts: Sequence[Fact]) -> None:
     heard = [f for f in facts if isinstance(f, CaseFact)]
     if not heard:
         return
-    rows = _known(connection, {f.case for f in heard if not isinstance(f, CaseReported)})
+    rows = _known(connection, {f.case for f in heard})
     fresh: dict[str, None] = {}
     deltas: dict[domain.Key, dict[str, int]] = defaultdict(lambda: dict.fromkeys(QUANTITIES, 0))
     for fact in heard:
         if isinstance(fact, CaseReported):
+            if fact.case in rows:
+                raise Unknown(f"{origin} reports {fact.case}, which was reported before")
             fresh[fact.case] = None
             rows[fact.case] = domain.reported(origin, fact)
         rows[fact.case] = domain.change(_of(origin, fact, rows), fact)

@@ -65,7 +65,7 @@ def test_each_delivery(engine: Engine, upper: Reader) -> None:
 
 def test_what_is_wrong_is_never_applied(engine: Engine, upper: Reader) -> None:
     all_ = lived(engine)
-    forged = [*all_[:3], all_[3]._replace(body=all_[3].body.replace(b"lamps", b"roads")), *all_[4:]]
+    forged = [*all_[:2], all_[2]._replace(body=all_[2].body.replace(b"lamps", b"roads")), *all_[3:]]
     assert isinstance(upper.take("99", "case", encode(LOG, forged, closing(all_))), Wrong)
     assert isinstance(upper.take("98", "case", encode(LOG, all_, closing(all_))), Wrong), "another account's log"
     assert isinstance(upper.take("99", "case", b"nonsense"), Wrong)
