@@ -48,9 +48,24 @@ def upgrade() -> None:
         sa.Column("times", sa.Integer(), nullable=False),
         sa.Column("received_at", sa.String(32), nullable=False),
     )
+    _keys()
+
+
+def _keys() -> None:
+    op.create_table(
+        "auth_keys",
+        sa.Column("id", sa.String(24), primary_key=True),
+        sa.Column("hash", sa.String(64), nullable=False),
+        sa.Column("node", sa.String(20), nullable=False),
+        sa.Column("role", sa.String(24), nullable=False),
+        sa.Column("holder", sa.String(80), nullable=False),
+        sa.Column("expires_at", sa.String(32), nullable=False),
+        sa.Column("revoked_at", sa.String(32)),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("auth_keys")
     op.drop_table("log_quarantine")
     op.drop_table("log_heads")
     op.drop_table("log_entries")

@@ -8,7 +8,8 @@ from sqlalchemy import Engine, MetaData
 
 import services.case.tables
 import services.evaluation.tables
-import shared.log
+import shared.auth  # noqa: F401
+import shared.log  # noqa: F401
 import shared.reader  # noqa: F401
 from deploy.migrate import migrate, steps
 from shared.database import metadata

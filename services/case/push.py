@@ -1,0 +1,175 @@
+"""Events that a county's own platform pushes: read, believed once, refused with a reason, kept for correction."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import delete, insert, select, update
+
+from contracts.base import Instant
+from contracts.case import Channel, Provenance
+from services.case import domain
+from services.case.commands import Report, Surroundings, act, report
+from services.case.tables import cases, platform_cases, pushed, quarantine
+from shared.clock import stamp
+from shared.database import Tx
+from shared.errors import Conflict, Forbidden, Invalid, SanjiError
+
+ROLE = frozenset({"integrator"})
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reported(_Strict):
+    category: str = Field(max_length=20)
+    lon: float = Field(ge=-180, le=180, strict=True)
+    lat: float = Field(ge=-90, le=90, strict=True)
+    channel: Channel = "platform"
+    provenance: Provenance = "live"
+    dataset: str | None = Field(None, max_length=80, pattern=r"^[0-9A-Za-z._:-]+$")
+    text: str | None = Field(None, max_length=2000)
+
+
+class Filed(_Strict):
+    due: Instant | None = None
+
+
+class Dispatched(_Strict):
+    department: str = Field(max_length=80, pattern=r"^[0-9A-Za-z._:-]+$")
+
+
+class Refused(_Strict):
+    reason: Literal["not_found", "out_of_scope", "duplicate", "transferred", "other"]
+
+
+class Nothing(_Strict):
+    pass
+
+
+class Event(BaseModel):
+    """A CloudEvent 1.0 as a platform sends it; unknown extension attributes are allowed and ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    specversion: Literal["1.0"]
+    id: str = Field(min_length=1, max_length=120)
+    source: str = Field(min_length=1, max_length=200)
+    type: str = Field(max_length=80)
+    time: Instant
+    subject: str = Field(min_length=1, max_length=120, description="the platform's own id of the case")
+    data: dict[str, Any] = {}
+
+
+PREFIX = "cn.sanji.platform.case."
+SHAPES: dict[str, tuple[type[_Strict], domain.Action | None]] = {
+    f"{PREFIX}reported.v1": (Reported, None),
+    f"{PREFIX}filed.v1": (Filed, "file"),
+    f"{PREFIX}refused.v1": (Refused, "refuse"),
+    f"{PREFIX}dispatched.v1": (Dispatched, "dispatch"),
+    f"{PREFIX}handled.v1": (Nothing, "handle"),
+    f"{PREFIX}reworked.v1": (Nothing, "rework"),
+    f"{PREFIX}closed.v1": (Nothing, "close"),
+}
+
+
+def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any]:
+    """Take one event: {id, outcome: accepted | duplicate | refused, case?, field?, reason?}. Never raises for a bad item.
+
+    A refused item is kept in the quarantine in this same transaction and leaves nothing else behind.
+    """
+    name = raw.get("id") if isinstance(raw, dict) else None
+    try:
+        with tx.connection.begin_nested():
+            event = _parse(raw)
+            if event.source != platform:
+                raise Forbidden(f"this key may only send events of {platform}", field="/source")
+            known = _known(tx, event, raw)
+            case_id = known or _apply(tx, around, event, raw)
+    except SanjiError as error:
+        _set_aside(tx, platform, raw, error)
+        return {"id": name, "outcome": "refused", "field": error.field, "reason": error.detail}
+    if known is None:
+        _release(tx, event)
+    return {"id": name, "outcome": "duplicate" if known else "accepted", "case": case_id}
+
+
+def _parse(raw: Any) -> Event:
+    try:
+        event = Event.model_validate(raw)
+        if event.type not in SHAPES:
+            raise Invalid(f"no such event type; known are: {', '.join(SHAPES)}", field="/type")
+        return event
+    except ValidationError as error:
+        raise _first(error, "") from None
+
+
+def _first(error: ValidationError, under: str) -> Invalid:
+    first = error.errors()[0]
+    return Invalid(first["msg"], field=under + "/" + "/".join(map(str, first["loc"])))
+
+
+def _digest(raw: Any) -> bytes:
+    return hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _known(tx: Tx, event: Event, raw: Any) -> str | None:
+    row = tx.execute(select(pushed).where(pushed.c.source == event.source, pushed.c.id == event.id)).first()
+    if row is None:
+        return None
+    if bytes(row.digest) != _digest(raw):
+        raise Conflict("this id was used for an event with other content", field="/id")
+    return str(row.case_id)
+
+
+def _apply(tx: Tx, around: Surroundings, event: Event, raw: Any) -> str:
+    shape, action = SHAPES[event.type]
+    try:
+        data = shape.model_validate(event.data)
+    except ValidationError as error:
+        raise _first(error, "/data") from None
+    key = (platform_cases.c.source == event.source, platform_cases.c.subject == event.subject)
+    case_id: str | None = tx.execute(select(platform_cases.c.case_id).where(*key)).scalar()
+    if isinstance(data, Reported):
+        if case_id:
+            raise Conflict("this case was reported before, by another event", field="/subject")
+        case_id = str(report(tx, around, Report(**data.model_dump()), event.time)["id"])
+        tx.execute(insert(platform_cases), {"source": event.source, "subject": event.subject, "case_id": case_id})
+    elif case_id is None or action is None:
+        raise Conflict("this case was never reported here; send its report first", field="/subject")
+    else:
+        _step(tx, around, case_id, action, event.time, data.model_dump())
+    row = {"source": event.source, "id": event.id, "digest": _digest(raw), "case_id": case_id}
+    tx.execute(insert(pushed), row)
+    return case_id
+
+
+def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at: datetime, given: dict[str, Any]) -> None:
+    """Take the step; a platform that only tells the end has the steps before it stated at the same moment."""
+    path: list[domain.Action] = [action]
+    if action == "close":
+        state = tx.execute(select(cases.c.state).where(cases.c.id == case_id)).scalar()
+        path = {"filed": ["dispatch", "handle", "close"], "dispatched": ["handle", "close"]}.get(state, path)
+    for step in path:
+        act(tx, around, case_id, step, ROLE, at=at, given={"department": "unnamed", **given})
+
+
+def _set_aside(tx: Tx, platform: str, raw: Any, error: SanjiError) -> None:
+    event_id = str(raw.get("id", "-"))[:120] if isinstance(raw, dict) else "-"
+    tx.execute(delete(quarantine).where(quarantine.c.source == platform, quarantine.c.event_id == event_id))
+    tx.execute(
+        insert(quarantine),
+        {
+            "id": tx.new_id(), "source": platform, "event_id": event_id, "event": raw, "field": error.field,
+            "reason": error.detail[:500], "received_at": stamp(tx.now()),
+        },
+    )  # fmt: skip
+
+
+def _release(tx: Tx, event: Event) -> None:
+    where = (quarantine.c.source == event.source, quarantine.c.event_id == event.id, quarantine.c.replayed_at.is_(None))
+    tx.execute(update(quarantine).where(*where).values(replayed_at=stamp(tx.now())))

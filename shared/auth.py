@@ -1,0 +1,178 @@
+"""Who calls and what for: API keys (hashed, of one node and one purpose) and JWT bearer tokens; deny by default.
+
+Every route has exactly one guard, made by `allow` or `public`; a test walks all routes and finds a forgotten one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import Depends, Request
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from sqlalchemy import Column, Engine, String, Table, insert, select
+
+from shared.clock import stamp, unstamp
+from shared.database import metadata, now, reading
+from shared.errors import Forbidden, Unauthenticated
+from shared.settings import Node
+
+ROLES = frozenset(
+    {"collector", "acceptor", "shift_supervisor", "dispatcher", "department", "checker"}
+    | {"evaluator", "integrator", "administrator", "auditor"}
+)
+"""The field's roles; what each may do stands in the workflow table and at the routes."""
+
+keys = Table(
+    "auth_keys",
+    metadata,
+    Column("id", String(24), primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("node", String(20), nullable=False),
+    Column("role", String(24), nullable=False),
+    Column("holder", String(80), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("revoked_at", String(32)),
+)
+"""API keys. Only the SHA-256 of the 256-bit secret is kept; `holder` names the platform, never a person."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who is known: the roles that hold at this node, and for a key the platform it belongs to."""
+
+    name: str
+    roles: frozenset[str]
+    platform: str | None = None
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A route's dependency: the roles that may, or None for a public route, and why it is public."""
+
+    roles: frozenset[str] | None
+    reason: str = ""
+
+    async def __call__(self, request: Request) -> Caller:
+        if self.roles is None:
+            return Caller("anybody", frozenset())
+        caller: Caller = request.app.state.gate.caller(request.headers.get("authorization", ""))
+        if not caller.roles & self.roles:
+            raise Forbidden(f"this needs one of: {', '.join(sorted(self.roles))}")
+        return caller
+
+
+def allow(*roles: str) -> Any:
+    """Guard for callers with one of `roles` at this node or above it."""
+    if not set(roles) <= ROLES:
+        raise ValueError(f"unknown role among {roles}")
+    return Depends(Guard(frozenset(roles)))
+
+
+def public(reason: str) -> Any:
+    """Guard of a route that anybody may call; `reason` stands in the reviewed list of exceptions."""
+    return Depends(Guard(None, reason))
+
+
+def roles_at(claims: Any, path: tuple[str, ...]) -> frozenset[str]:
+    """Roles that hold at the node whose path is `path`: given at it or at a node above it, compared code by code."""
+    given = claims if isinstance(claims, list) else []
+    return frozenset(g["role"] for g in given if isinstance(g, dict) and g.get("node") in path and g.get("role") in ROLES)
+
+
+@dataclass
+class Gate:
+    """Checks credentials for one node."""
+
+    node: Node
+    engine: Engine
+    issuers: dict[str, KeySet] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, Caller]] = field(default_factory=dict)
+
+    def caller(self, header: str) -> Caller:
+        """Raises Unauthenticated for anything but a valid key or token."""
+        scheme, _, credential = header.partition(" ")
+        if scheme.lower() != "bearer" or not credential:
+            raise Unauthenticated("send an API key or a token as: Authorization: Bearer ...")
+        return self._by_key(credential) if credential.startswith("sanji.") else self._by_token(credential)
+
+    def _by_key(self, credential: str) -> Caller:
+        digest = hashlib.sha256(credential.encode()).hexdigest()
+        at = now()
+        until, known = self._seen.get(digest, (0.0, None))
+        if known and until > at.timestamp():
+            return known
+        _, _, rest = credential.partition(".")
+        with reading(self.engine) as connection:
+            row = connection.execute(select(keys).where(keys.c.id == rest.partition(".")[0])).mappings().first()
+        if row is None or not hmac.compare_digest(row["hash"], digest):
+            raise Unauthenticated("this API key is not known here")
+        if row["revoked_at"] or unstamp(row["expires_at"]) <= at:
+            raise Unauthenticated("this API key has expired or was revoked")
+        if row["node"] != self.node.code:
+            raise Unauthenticated("this API key belongs to another node")
+        caller = Caller(f"key:{row['id']}", frozenset({row["role"]}), row["holder"])
+        # A revoked key must stop within seconds, so a positive answer is kept for two only.
+        self._seen[digest] = (at.timestamp() + 2, caller)
+        return caller
+
+    def _by_token(self, credential: str) -> Caller:
+        try:
+            issuer = str(_unverified(credential).get("iss"))
+            if issuer not in self.issuers:
+                raise Unauthenticated("the token's issuer is not trusted here")
+            token = jwt.decode(credential, self.issuers[issuer], algorithms=["EdDSA", "Ed25519", "RS256", "ES256"])
+            rules = jwt.JWTClaimsRegistry(exp={"essential": True}, aud={"essential": True, "value": "sanji"}, leeway=60)
+            rules.validate(token.claims)
+        except (JoseError, ValueError) as error:
+            raise Unauthenticated(f"the token is not valid: {error}") from None
+        return Caller(str(token.claims.get("sub")), roles_at(token.claims.get("sanji"), self.node.path))
+
+
+def _unverified(credential: str) -> dict[str, Any]:
+    """Claims before the check, to learn which issuer's keys to check with; nothing else is believed of them."""
+    parts = credential.split(".")
+    if len(parts) != 3:
+        raise ValueError("not a signed token")
+    claims = orjson.loads(_unpad(parts[1]))
+    if not isinstance(claims, dict):
+        raise ValueError("not a set of claims")
+    return claims
+
+
+def _unpad(part: str) -> bytes:
+    padded = part + "=" * (-len(part) % 4)
+    return urlsafe_b64decode(padded)
+
+
+def new_key(engine: Engine, node: str, role: str, holder: str, days: int = 90) -> str:
+    """Make an API key of `node` for `holder`; the answer is the only time that it can be read."""
+    if role not in ROLES:
+        raise ValueError(f"no such role: {role}")
+    key_id = secrets.token_hex(6)
+    credential = f"sanji.{key_id}.{secrets.token_urlsafe(32)}"
+    row = {
+        "id": key_id, "hash": hashlib.sha256(credential.encode()).hexdigest(), "node": node, "role": role,
+        "holder": holder, "expires_at": stamp(now() + timedelta(days=days)),
+    }  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(insert(keys), row)
+    return credential
+
+
+def trusted(folder: Path) -> dict[str, KeySet]:
+    """Issuers by URL from `issuers/*.json` in the secrets folder: {"issuer": URL, "keys": JWKS}."""
+    found = {}
+    for path in sorted(folder.glob("issuers/*.json")):
+        content = orjson.loads(path.read_bytes())
+        found[content["issuer"]] = KeySet.import_key_set(content["keys"])
+    return found

@@ -1,0 +1,61 @@
+"""Maps our errors to RFC 9457 problem documents, in one place, at the edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from shared.errors import Busy, Conflict, Forbidden, Invalid, NotFound, SanjiError, Unauthenticated
+
+STATUS: dict[type[SanjiError], int] = {
+    Invalid: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Forbidden: 403,
+    Unauthenticated: 401,
+    Busy: 503,
+}
+TITLES = {
+    401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
+    413: "Too large", 422: "Invalid input", 429: "Too many requests", 500: "Internal error", 503: "Busy",
+}  # fmt: skip
+
+
+def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    body = {"type": f"urn:sanji:problem:{code}", "title": TITLES.get(status, "Problem"), "status": status, "detail": detail}
+    body |= {k: v for k, v in more.items() if v is not None}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def of_error(error: SanjiError) -> JSONResponse:
+    headers = {}
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(STATUS.get(type(error), 500), error.code, error.detail, headers, field=error.field, **error.extra)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+
+    @app.exception_handler(SanjiError)
+    async def ours(_: Request, error: SanjiError) -> JSONResponse:
+        return of_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def shape(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [{"field": "/" + "/".join(map(str, e["loc"][1:])), "reason": e["msg"]} for e in error.errors()]
+        return problem(422, "invalid", errors[0]["reason"], field=errors[0]["field"], errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, f"http-{error.status_code}", str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return problem(500, "internal", "something went wrong inside; nothing is known to have been done")
