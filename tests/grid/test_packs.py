@@ -1,0 +1,148 @@
+"""Reading a pack: the one that comes with the project, and every kind of mistake named by file, place and field."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import orjson
+import pytest
+
+from services.grid.packs import Pack, PackError, load
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+PACK = ROOT / "deploy" / "packs" / "xinjiang"
+DEMO = ("650102", "650103", "654002", "654003")
+
+ABOUT = 'code = "1000"\nzone = "UTC"\nedition = "1"\nsources = ["me"]\n'
+TOML = ABOUT + '[name]\nzh = "甲"\nen = "A"\n[note]\nzh = "例"\nen = "example"\n'
+DIVISIONS = (
+    "code,parent,name_zh,name_en,level_label,lon,lat,valid_from,valid_to\n"
+    "1000,,甲,A,region,,,,\n1001,1000,乙,B,county,1.5,2.5,,2015-03-01\n1001,1000,丙,C,county,1.5,2.5,2015-03-01,\n"
+)
+CATALOGUE = "code,kind,name_zh,name_en,limit_hours,edition,valid_from\nE0101,event,丁,D,24,first,2014-01-01\n"
+SQUARE = [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]
+FEATURE = {"properties": {"code": "100101", "division": "1001"}, "geometry": {"type": "Polygon", "coordinates": SQUARE}}
+CELLS = orjson.dumps({"type": "FeatureCollection", "features": [FEATURE]}).decode()
+FILES = {"pack.toml": TOML, "divisions.csv": DIVISIONS, "catalogue.csv": CATALOGUE, "cells.geojson": CELLS}
+
+
+def written(folder: Path, **changed: str) -> Path:
+    for name, text in FILES.items():
+        (folder / name).write_text(changed.get(name.partition(".")[0], text), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return load(PACK)
+
+
+def test_a_small_pack_is_read(tmp_path: Path) -> None:
+    small = load(written(tmp_path))
+    assert (small.code, small.name.zh, small.note.en, small.sources) == ("1000", "甲", "example", ("me",))
+    assert [d.name_en for day in (date(2015, 2, 28), date(2015, 3, 1)) if (d := small.division("1001", day))] == ["B", "C"]
+    assert small.division("1002", date(2020, 1, 1)) is None
+    assert (small.catalogue[0].limit_hours, small.catalogue[0].at(date(2013, 12, 31))) == (24, False)
+    cell = small.cells.locate(0.5, 0.5)
+    assert cell is not None
+    assert cell.code == "100101"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("pack", 'code = "1000"', "code = 1000", "pack.toml, top level, code: must be a text"),
+        ("pack", 'code = "1000"', 'code = "1001"', "pack.toml, top level, code: is no unit without parent"),
+        ("pack", 'zone = "UTC"', 'zone = "Mars/Base"', "pack.toml, top level, zone: no time zone is called 'Mars/Base'"),
+        ("pack", 'sources = ["me"]', "sources = []", "pack.toml, top level, sources:"),
+        ("pack", 'en = "example"', "", "pack.toml, [note], en:"),
+        ("pack", "[name]", "[name", "pack.toml, whole file, TOML:"),
+        ("divisions", ",valid_to\n", "\n", "divisions.csv, line 1, valid_to: the column is missing"),
+        ("divisions", "甲", "", "divisions.csv, line 2, name_zh: must not be empty"),
+        ("divisions", "1001,1000,乙", "1001,9999,乙", "divisions.csv, line 3, parent: no unit has the code 9999"),
+        ("divisions", "1001,1000,乙", "10-1,1000,乙", "divisions.csv, line 3, code: a code has"),
+        ("divisions", "乙,B,county,1.5", "乙,B,county,181", "divisions.csv, line 3, lon: must lie between"),
+        ("divisions", "丙,C,county,1.5,2.5", "丙,C,county,1.5,nan", "divisions.csv, line 4, lat: must lie between"),
+        ("divisions", "2.5,,2015-03-01", "2.5,,2015-13-01", "divisions.csv, line 3, valid_to: "),
+        ("divisions", "2.5,,2015-03-01", "2.5,2016-01-01,2015-03-01", "divisions.csv, line 3, valid_to: must come after"),
+        ("divisions", "2.5,,2015-03-01", "2.5,,2015-03-02", "divisions.csv, line 4, code: 1001 holds twice"),
+        ("divisions", "region,,,,\n", "region,,,\n", "divisions.csv, line 2, row: has 8 fields, the head 9"),
+        ("divisions", "丙,C", '"丙"x,C', "divisions.csv, line 4, CSV:"),
+        ("catalogue", ",24,", ",0,", "catalogue.csv, line 2, limit_hours: must be more than 0"),
+        ("catalogue", ",24,", ",soon,", "catalogue.csv, line 2, limit_hours: "),
+        ("catalogue", "E0101,event", "E0101,idea", "catalogue.csv, line 2, kind: must be one of part, event"),
+        ("catalogue", "2014-01-01\n", "2014-01-01\nE0101,event,丁,D,1,x,\n", "catalogue.csv, line 3, code: E0101 stands here"),
+        ("cells", '"1001"', '"2001"', "cells.geojson, feature 1, properties.division: 2001 begins with no unit"),
+        ("cells", '"Polygon"', '"Line"', "cells.geojson, feature 1, geometry:"),
+        ("cells", '"features"', '"things"', "cells.geojson, whole file, features:"),
+        ("cells", "[{", "[7,{", "cells.geojson, feature 1, properties:"),
+        ("cells", "[{", "[{]", "cells.geojson, line 1, JSON:"),
+    ],
+)
+def test_a_mistake_is_named_by_file_place_and_field(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:
+    text = next(t for n, t in FILES.items() if n.startswith(file))
+    assert old in text
+    written(tmp_path, **{file: text.replace(old, new, 1)})
+    with pytest.raises(PackError) as caught:
+        load(tmp_path)
+    assert caught.value.detail.startswith(said)
+
+
+def test_a_cell_may_stand_once_only(tmp_path: Path) -> None:
+    written(tmp_path, cells=orjson.dumps({"features": [FEATURE, FEATURE]}).decode())
+    with pytest.raises(PackError, match=r"cells\.geojson, feature 2, properties\.code: 100101 stands here a second time"):
+        load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    (written(tmp_path) / "catalogue.csv").unlink()
+    with pytest.raises(PackError, match=r"catalogue\.csv, whole file, file:"):
+        load(tmp_path)
+
+
+def test_the_pack_has_its_units_and_categories(pack: Pack) -> None:
+    today = [d for d in pack.divisions if d.at(date(2025, 1, 1))]
+    assert (len(today), len({d.code for d in today})) == (126, 126)
+    kinds = Counter((c.edition, c.kind) for c in pack.catalogue if not c.edition.startswith("addition"))
+    assert kinds == {("GB/T 30428.2 numbering (one city's list)", kind): 66 for kind in ("part", "event")}
+    assert "statement on boundaries" in pack.note.en
+
+
+@pytest.mark.parametrize("day", [date(1985, 1, 1), date(2002, 1, 1), date(2015, 3, 1), date(2016, 8, 1), date(2025, 1, 1)])
+def test_every_county_has_a_parent_that_held_on_the_same_day(pack: Pack, day: date) -> None:
+    held = {d.code for d in pack.divisions if d.at(day)}
+    # The virtual parent of the cities without prefecture appears in the record later than the first of them.
+    virtual = "659000"
+    assert [d.code for d in pack.divisions if d.at(day) and d.parent and d.parent not in held | {virtual}] == []
+
+
+def test_a_recoded_unit_hands_over_on_one_day(pack: Pack) -> None:
+    last, first = date(2015, 2, 28), date(2015, 3, 1)
+    assert [bool(pack.division(c, last)) for c in ("652100", "650400", "652122", "650421")] == [True, False, True, False]
+    assert [bool(pack.division(c, first)) for c in ("652100", "650400", "652122", "650421")] == [False, True, False, True]
+
+
+def test_the_demo_cells_are_numbered_from_the_north_west_and_meet_without_gaps(pack: Pack) -> None:
+    cells = pack.cells.cells
+    assert Counter(c.code[:6] for c in cells) == dict.fromkeys(DEMO, 36)
+    assert {d.parent for d in pack.divisions if d.code in DEMO} == {"650100", "654000"}
+    assert all(len(c.code) == 15 and c.code[:12] == c.division and len(c.division) == 12 for c in cells)
+    for county in DEMO:
+        own = [c for c in cells if c.code.startswith(county)]
+        assert own == sorted(own, key=lambda c: (-c.outline.bounds[3], c.outline.bounds[0]))
+        west, _, _, north = own[0].outline.bounds
+        _, south, east, _ = own[-1].outline.bounds
+        assert sum(c.outline.area for c in own) == pytest.approx((east - west) * (north - south))
+
+
+def test_the_units_are_those_of_the_public_table(pack: Pack) -> None:
+    source = SHARED / "data" / "divisions" / "xj_divisions.csv"
+    if not source.exists():
+        pytest.skip("the development data beside the checkout is absent")
+    with source.open(encoding="utf-8") as file:
+        wanted = {(r["code"], r["name"], r["parent_code"].replace("000000", "")) for r in csv.DictReader(file)}
+    assert {(d.code, d.name_zh, d.parent or "") for d in pack.divisions if d.at(date(2025, 1, 1))} == wanted
