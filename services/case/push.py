@@ -153,13 +153,15 @@ def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at:
     path: list[domain.Action] = [action]
     if action == "close":
         state = tx.execute(select(cases.c.state).where(cases.c.id == case_id)).scalar()
-        path = {"filed": ["dispatch", "handle", "close"], "dispatched": ["handle", "close"]}.get(state, path)
+        before: dict[str, list[domain.Action]] = {"filed": ["dispatch", "handle"], "dispatched": ["handle"]}
+        path = [*before.get(state, []), *path]
     for step in path:
         act(tx, around, case_id, step, ROLE, at=at, given={"department": "unnamed", **given})
 
 
 def _set_aside(tx: Tx, platform: str, raw: Any, error: SanjiError) -> None:
-    event_id = str(raw.get("id", "-"))[:120] if isinstance(raw, dict) else "-"
+    named = isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"]
+    event_id = raw["id"][:120] if named else f"unnamed-{tx.new_id()}"
     tx.execute(delete(quarantine).where(quarantine.c.source == platform, quarantine.c.event_id == event_id))
     tx.execute(
         insert(quarantine),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select
@@ -14,9 +15,12 @@ from services.evaluation import domain
 from services.evaluation.handlers import READER, fold
 from services.evaluation.tables import QUANTITIES, cases, totals
 from shared.chain import Entry
-from shared.database import reading
+from shared.clock import unstamp
+from shared.database import now, reading
+from shared.errors import Invalid
 from shared.log import entries, heads
-from shared.reader import parse
+from shared.reader import parse, waiting
+from shared.settings import Node
 
 DIMENSIONS = ("origin", "division", "category", "day", "provenance")
 
@@ -91,6 +95,45 @@ def _add_median(connection: Connection, groups: dict[tuple[str, ...], dict[str, 
         spans.setdefault(tuple(row[: len(by)]), []).append(row[-1])
     for key, values in spans.items():
         groups.setdefault(key, _empty())["median_seconds"] = median(values)
+
+
+def below(node: Node, code: str) -> list[str]:
+    """The codes of the subtree under `code`, itself included. Raises Invalid for a node that is not here."""
+    if code == node.code:
+        return list(node.routes())
+    found = [b.code for b in node.subtree if code in b.route]
+    if not found:
+        raise Invalid(f"{code} is neither this node nor below it", field="/node")
+    return found
+
+
+def total(engine: Engine, origins: Sequence[str] | None, at: str) -> dict[str, Any]:
+    """One sum over the given origins."""
+    rows = figures(engine, [], Filter(origins), at)
+    return rows[0] if rows else _empty() | {"on_time_rate": None}
+
+
+def links(engine: Engine, node: Node, ahead: Mapping[str, tuple[int, float]]) -> list[dict[str, Any]]:
+    """The state of every log heard from below. `ahead` holds (the child's sequence, when it was asked) by log."""
+    with reading(engine) as connection:
+        found = {r.log: r for r in connection.execute(select(heads).where(heads.c.reader == READER))}
+    held = waiting(engine, READER)
+    rows = []
+    for origin in node.subtree:
+        log = f"{origin.code}/case"
+        known = found.get(log)
+        seq = known.seq if known else 0
+        theirs, asked = ahead.get(log, (seq, 0.0))
+        lag = max(0, theirs - seq)
+        silent = asked == 0.0 or monotonic() - asked > 10
+        state = "quarantine" if held.get(log) else "silent" if silent else "lagging" if lag else "ok"
+        heard = known.heard_at if known else None
+        seconds = (now() - unstamp(heard)).total_seconds() if heard and (lag or silent) else 0.0
+        rows.append(
+            {"code": origin.code, "names": origin.names.model_dump(), "log": log, "state": state, "heard_at": heard,
+             "lag_events": lag, "lag_seconds": round(seconds, 1), "verified_seq": seq, "quarantine": held.get(log, 0)}
+        )  # fmt: skip
+    return rows
 
 
 def recount(engine: Engine, *, mend: bool = False) -> list[str]:

@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.String(32), nullable=False),
     )
     _keys()
+    _leases()
 
 
 def _keys() -> None:
@@ -64,8 +65,18 @@ def _keys() -> None:
     )
 
 
+def _leases() -> None:
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(80), primary_key=True),
+        sa.Column("holder", sa.String(60), nullable=False),
+        sa.Column("until", sa.String(32), nullable=False),
+    )
+
+
 def downgrade() -> None:
     op.drop_table("auth_keys")
+    op.drop_table("leases")
     op.drop_table("log_quarantine")
     op.drop_table("log_heads")
     op.drop_table("log_entries")

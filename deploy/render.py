@@ -1,0 +1,96 @@
+"""Renders a node's files from the topology: broker configuration, node settings, and the secrets it needs, made once and kept."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import orjson
+
+from deploy.topology import Spec, Topology
+from shared.settings import Broker, Node
+
+ROOT = Path(__file__).resolve().parent
+
+
+def render(topology: Topology, code: str, base: Path) -> Path:
+    """Write the files of node `code` under `base/code` and answer the path of its node.json."""
+    folder = base / code
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = topology.node(code)
+    (folder / "broker.conf").write_text(broker(topology, spec, base))
+    pack = topology.pack if topology.pack.is_absolute() else ROOT / topology.pack
+    node = Node(
+        code=code, names=spec.names, zone=spec.zone, calendar=spec.calendar, path=topology.path(code),
+        subtree=topology.subtree(code), database_url=spec.database_url or f"sqlite:///{folder}/node.db",
+        broker=Broker(
+            url=f"nats://127.0.0.1:{spec.broker_port}", user="node", password=secret(base, code, "node"),
+            monitor=f"http://127.0.0.1:{spec.monitor_port}",
+        ),
+        port=spec.port, ports={s: spec.port + n for n, s in enumerate(("case", "grid", "evaluation", "web"), 1)},
+        pack=pack, secrets=folder / "secrets", demo=topology.demo,
+    )  # fmt: skip
+    path = folder / "node.json"
+    path.write_bytes(orjson.dumps(node.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
+    path.chmod(0o600)
+    return path
+
+
+def secret(base: Path, code: str, name: str) -> str:
+    """A random password, made at the first call and then kept in a file that only its owner reads."""
+    path = base / code / "secrets" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+def broker(topology: Topology, spec: Spec, base: Path) -> str:
+    """The nats-server configuration: loopback only, one account a child, and across the accounts only what sourcing needs."""
+    children = [c.code for c in topology.children(spec.code)]
+    remote = ""
+    if spec.parent:
+        above = topology.node(spec.parent)
+        login = f"leaf_{spec.code}:{secret(base, spec.code, 'leaf')}"
+        remote = f', remotes: [{{ url: "nats://{login}@127.0.0.1:{above.leaf_port}", account: NODE }}]'
+    imports = [line for child in children for line in _imports(child)]
+    return "\n".join(
+        [
+            f'server_name: "{spec.code}"',
+            f'listen: "127.0.0.1:{spec.broker_port}"',
+            f'http: "127.0.0.1:{spec.monitor_port}"',
+            f'leafnodes {{ listen: "127.0.0.1:{spec.leaf_port}", reconnect: "1s"{remote} }}',
+            f'jetstream {{ store_dir: "{base / spec.code / "jetstream"}", domain: "{spec.code}", sync_interval: always }}',
+            "accounts {",
+            "  NODE {",
+            "    jetstream: enabled",
+            f'    users: [{{ user: "node", password: "{secret(base, spec.code, "node")}" }}]',
+            f"    imports: [{', '.join(imports)}]",
+            "  }",
+            *(_account(child, secret(base, child, "leaf")) for child in children),
+            f'  SYS {{ users: [{{ user: "sys", password: "{secret(base, spec.code, "sys")}" }}] }}',
+            "}",
+            "system_account: SYS",
+            "",
+        ]
+    )
+
+
+def _services(child: str) -> list[str]:
+    """Subjects on which a parent asks this child: sourcing, its flow control, and repair."""
+    return [f"$JS.{child}.API.>", f"$JS.FC.EV_{child}.>", f"rpc.{child}.>"]
+
+
+def _imports(child: str) -> list[str]:
+    asked = [f'{{ service: {{ account: L_{child}, subject: "{s}" }} }}' for s in _services(child)]
+    return [*asked, f'{{ stream: {{ account: L_{child}, subject: "dlv.{child}.>" }} }}']
+
+
+def _account(child: str, password: str) -> str:
+    """The child's own account here: it may deliver its own stream and answer, and hear only what it is asked."""
+    exports = [f'{{ service: "{s}" }}' for s in _services(child)] + [f'{{ stream: "dlv.{child}.>" }}']
+    may_say = f'["dlv.{child}.>", "_R_.>", "_INBOX.>", "$JS.ACK.>"]'
+    may_hear = "[" + ", ".join(f'"{s}"' for s in _services(child)) + "]"
+    user = f'{{ user: "leaf_{child}", password: "{password}", permissions: {{ publish: {may_say}, subscribe: {may_hear} }} }}'
+    return f"  L_{child} {{ users: [{user}], exports: [{', '.join(exports)}] }}"

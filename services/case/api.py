@@ -1,0 +1,194 @@
+"""HTTP of the case service."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.case import Channel
+from services.case import domain, queries
+from services.case.commands import Report, act, report
+from services.case.push import take
+from shared.auth import Caller, allow, public
+from shared.database import Tx
+from shared.errors import Invalid
+from shared.web import Runtime
+
+router = APIRouter(prefix="/api/case/v1", tags=["case"])
+STAFF = ("acceptor", "shift_supervisor", "dispatcher", "department", "checker", "evaluator", "administrator", "auditor")
+CHUNK = 100
+"""Events of one push that share a turn of the writer, so that a large batch does not hold up everybody else."""
+
+
+class NewReport(BaseModel):
+    """A report by staff."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    category: str = Field(max_length=20, examples=["E0101"])
+    lon: float = Field(ge=-180, le=180, examples=[87.61])
+    lat: float = Field(ge=-90, le=90, examples=[43.79])
+    channel: Annotated[Channel, Field(strict=False)] = "collector"
+    text: str | None = Field(None, max_length=2000, description="stays at this node")
+
+
+class NewAction(BaseModel):
+    """One step of the workflow; `version` is the one that the caller saw."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    action: Annotated[domain.Action, Field(strict=False)]
+    version: int
+    department: str | None = Field(None, max_length=80, pattern=r"^[0-9A-Za-z._:-]+$")
+    reason: Annotated[Literal["not_found", "out_of_scope", "duplicate", "transferred", "other"], Field(strict=False)] = "other"
+
+
+def runtime(request: Request) -> Runtime:
+    found: Runtime = request.app.state.runtime
+    return found
+
+
+Here = Annotated[Runtime, Depends(runtime)]
+
+
+@router.get("/workflow", dependencies=[public("the rules of the work are no secret")])
+def workflow() -> list[dict[str, Any]]:
+    """The workflow as a table, for clients that draw it."""
+    return [vars(s) | {"roles": sorted(s.roles)} for s in domain.WORKFLOW]
+
+
+@router.post("/cases", status_code=201)
+async def create(
+    body: NewReport, here: Here, _: Annotated[Caller, allow("collector", "acceptor", "integrator")]
+) -> dict[str, Any]:
+    """Register a report."""
+    what = Report(**body.model_dump())
+    row = await asyncio.wrap_future(here.writer.submit(lambda tx: report(tx, here.extra["around"], what)))
+    return queries.shown(row)
+
+
+@router.post("/cases/{case_id}/actions")
+async def do(
+    case_id: str, body: NewAction, here: Here,
+    caller: Annotated[Caller, allow(*STAFF, "integrator")],
+) -> dict[str, Any]:  # fmt: skip
+    """Take one step of the workflow."""
+    given = {"department": body.department, "reason": body.reason}
+    row = await asyncio.wrap_future(
+        here.writer.submit(
+            lambda tx: act(tx, here.extra["around"], case_id, body.action, caller.roles, version=body.version, given=given)
+        )
+    )
+    return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
+
+
+@router.get("/cases/{case_id}")
+def one(case_id: str, here: Here, caller: Annotated[Caller, allow(*STAFF, "integrator")]) -> dict[str, Any]:
+    """One case and what the caller may do with it now."""
+    row = queries.one(here.engine, case_id)
+    return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
+
+
+@router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})
+def many(
+    request: Request, here: Here, _: Annotated[Caller, allow(*STAFF, "integrator")],
+    category: Annotated[str | None, Query(max_length=20)] = None,
+    state: domain.State | None = None,
+    division: Annotated[str | None, Query(max_length=20)] = None,
+    reported_from: Annotated[str | None, Query(description="instant with offset")] = None,
+    reported_to: str | None = None,
+    changed_since: str | None = None,
+    bbox: Annotated[str | None, Query(description="west,south,east,north in degrees", examples=["87.5,43.7,87.7,43.9"])] = None,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    format: Literal["json", "geojson", "csv"] = "json",
+) -> Response:  # fmt: skip
+    """De-identified cases: codes, instants and the place of the problem. Paged by `cursor`, in order of last change."""
+    known = {p.alias for p in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise Invalid(f"no such filter; known are: {', '.join(sorted(known))}", field=f"/{name}")
+    wanted = queries.Wanted(category, state, division, reported_from, reported_to, changed_since, bbox, cursor, limit)
+    rows, following = queries.page(here.engine, wanted)
+    return queries.answer(rows, following, format, request.headers.get("if-none-match"))
+
+
+@router.post("/events")
+async def push(
+    request: Request, response: Response, here: Here, caller: Annotated[Caller, allow("integrator")]
+) -> dict[str, Any]:
+    """Take CloudEvents (structured, binary, batch, or one a line as NDJSON); the answer says what became of each."""
+    if caller.platform is None:
+        raise Invalid("events are pushed with an API key of a platform", field="/authorization")
+    platform = caller.platform
+    events = _events(request, await request.body())
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(events), CHUNK):
+        part = events[start : start + CHUNK]
+        results += await asyncio.wrap_future(here.writer.submit(partial(_take_all, here.extra["around"], platform, part)))
+    counts = {o: sum(r["outcome"] == o for r in results) for o in ("accepted", "duplicate", "refused")}
+    return counts | {"items": results}
+
+
+def _take_all(around: Any, platform: str, events: list[Any], tx: Tx) -> list[dict[str, Any]]:
+    return [take(tx, around, platform, event) for event in events]
+
+
+MAX_EVENTS = 5000
+MAX_DEPTH = 8
+
+
+def _events(request: Request, body: bytes) -> list[Any]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if kind == "application/x-ndjson":
+            found = [orjson.loads(line) for line in body.splitlines() if line.strip()]
+        elif kind == "application/cloudevents-batch+json":
+            found = orjson.loads(body)
+        elif kind == "application/cloudevents+json":
+            found = [orjson.loads(body)]
+        elif "ce-id" in request.headers:
+            attributes = {k[3:]: v for k, v in request.headers.items() if k.startswith("ce-")}
+            found = [attributes | {"data": orjson.loads(body or b"{}")}]
+        else:
+            raise Invalid("send application/cloudevents+json, -batch+json, x-ndjson, or ce- headers", field="/content-type")
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"the body is not JSON: {error}", field="/body") from None
+    if not isinstance(found, list) or not found:
+        raise Invalid("a batch is a list with at least one event", field="/body")
+    if len(found) > MAX_EVENTS:
+        raise Invalid(f"at most {MAX_EVENTS} events at a time", field="/body")
+    if any(_depth(e) > MAX_DEPTH for e in found):
+        raise Invalid(f"nested deeper than {MAX_DEPTH}", field="/body")
+    return found
+
+
+def _depth(value: Any, so_far: int = 0) -> int:
+    if so_far > MAX_DEPTH or not isinstance(value, dict | list):
+        return so_far
+    inner = value.values() if isinstance(value, dict) else value
+    return max((_depth(v, so_far + 1) for v in inner), default=so_far)
+
+
+@router.get("/quarantine")
+def waiting(here: Here, _: Annotated[Caller, allow("administrator", "integrator")], limit: int = 100) -> list[dict[str, Any]]:
+    """Refused events that wait to be corrected."""
+    return queries.quarantined(here.engine, limit)
+
+
+class Correction(BaseModel):
+    """The event as it should have been; without it the kept one is tried again."""
+
+    model_config = ConfigDict(extra="forbid")
+    event: dict[str, Any] | None = None
+
+
+@router.post("/quarantine/{item}/replay")
+async def replay(item: str, body: Correction, here: Here, _: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
+    """Try a refused event again, corrected or as it was."""
+    kept = queries.kept(here.engine, item)
+    event = body.event or kept["event"]
+    return await asyncio.wrap_future(here.writer.submit(lambda tx: take(tx, here.extra["around"], kept["source"], event)))

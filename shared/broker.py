@@ -1,0 +1,74 @@
+"""Streams and consumers of a node on its broker, by the broker's own JSON interface, which knows fields the client does not."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.request import urlopen
+
+import orjson
+
+STREAM_BYTES = 4 * 1024**3
+"""Room of a node's stream; when it is full new messages are refused (and wait in the log), old ones are never dropped."""
+
+
+class Refused(Exception):
+    """The broker answered with an error."""
+
+
+async def ask(nc: Any, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+    reply = orjson.loads((await nc.request(f"$JS.API.{subject}", orjson.dumps(body), timeout=5)).data)
+    if "error" in reply:
+        raise Refused(f"{subject}: {reply['error'].get('description')} ({reply['error'].get('err_code')})")
+    return dict(reply)
+
+
+def source(child: str) -> dict[str, Any]:
+    """The child's stream as a source; the child's code is put before its subjects, so the account stamps the sender."""
+    return {
+        "name": f"EV_{child}",
+        "external": {"api": f"$JS.{child}.API", "deliver": f"dlv.{child}"},
+        "subject_transforms": [{"src": ">", "dest": f"{child}.>"}],
+    }
+
+
+async def ensure_stream(nc: Any, node: str, children: list[str]) -> None:
+    """Make or extend the node's stream. Its sequences start at the clock: a stream made anew never repeats old ones."""
+    name = f"EV_{node}"
+    config: dict[str, Any] = {
+        "name": name, "subjects": [f"{node}.>"], "storage": "file", "retention": "limits", "discard": "new",
+        "max_bytes": STREAM_BYTES, "duplicate_window": 120_000_000_000, "sources": [source(c) for c in children],
+    }  # fmt: skip
+    try:
+        info = await ask(nc, f"STREAM.INFO.{name}", {})
+    except Refused:
+        await ask(nc, f"STREAM.CREATE.{name}", config | {"first_seq": int(time.time() * 1000)})
+        return
+    known = {s["name"] for s in info["config"].get("sources") or []}
+    if known != {f"EV_{c}" for c in children}:
+        await ask(nc, f"STREAM.UPDATE.{name}", info["config"] | {"sources": config["sources"]})
+
+
+async def restart_source(nc: Any, node: str, child: str) -> None:
+    """Remove a stalled source and add it again; what it missed meanwhile comes by repair."""
+    name = f"EV_{node}"
+    config = (await ask(nc, f"STREAM.INFO.{name}", {}))["config"]
+    others = [s for s in config.get("sources") or [] if s["name"] != f"EV_{child}"]
+    await ask(nc, f"STREAM.UPDATE.{name}", config | {"sources": others})
+    await ask(nc, f"STREAM.UPDATE.{name}", config | {"sources": [*others, source(child)]})
+
+
+async def ensure_consumer(nc: Any, node: str, durable: str, subject: str) -> None:
+    """A durable pull consumer of one origin and service; existing ones keep their place."""
+    config = {
+        "durable_name": durable, "ack_policy": "explicit", "deliver_policy": "all", "filter_subject": subject,
+        "max_ack_pending": 200, "ack_wait": 30_000_000_000,
+    }  # fmt: skip
+    body = {"stream_name": f"EV_{node}", "config": config}
+    await ask(nc, f"CONSUMER.DURABLE.CREATE.EV_{node}.{durable}", body)
+
+
+def sync_always(monitor: str) -> bool:
+    """Whether the broker flushes each message before it confirms it; without that a power cut loses confirmed ones."""
+    with urlopen(f"{monitor}/varz", timeout=3) as answer:
+        return bool(orjson.loads(answer.read()).get("jetstream", {}).get("config", {}).get("sync_always"))
