@@ -4,7 +4,7 @@ PY := .venv/bin/python
 CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs,)
 
 .DEFAULT_GOAL := help
-.PHONY: help test check sim lock generate
+.PHONY: help demo test check e2e sim lock
 
 help: ## list the entry points
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,12 @@ help: ## list the entry points
 	@.venv/bin/pip install -q uv==0.13.9
 	@.venv/bin/uv pip install -q $(CERTS) --require-hashes -r requirements.lock --python $(PY)
 	@touch $@
+
+demo: .venv/.ok ## run the demonstration: seven nodes on three tiers with generated cases
+	@$(PY) -m deploy.demo
+
+e2e: .venv/.ok ## the whole path unattended; ends with 0 only if all figures are equal
+	@$(PY) -m deploy.e2e
 
 test: .venv/.ok ## run every test
 	@echo "== style and types"
@@ -29,9 +35,6 @@ check: .venv/.ok ## style and strict types
 
 sim: .venv/.ok ## the seeded federation, SEEDS=N seeds
 	@SEEDS=$(or $(SEEDS),2000) $(PY) -m pytest -q tests/federation/test_simulation.py -s
-
-generate: .venv/.ok ## write contracts/generated anew
-	@$(PY) -m contracts.generate
 
 lock: .venv/.ok ## resolve requirements.in into requirements.lock
 	@.venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 requirements.in -o requirements.lock

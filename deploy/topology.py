@@ -65,7 +65,9 @@ class Topology(BaseModel):
             path = self.path(spec.code)
             if code in path[:-1] and spec.parent:
                 route = path[path.index(code) + 1 :]
-                found.append(Below(code=spec.code, parent=spec.parent, names=spec.names, zone=spec.zone, route=route))
+                url = f"http://127.0.0.1:{spec.port}/"
+                below = Below(code=spec.code, parent=spec.parent, names=spec.names, zone=spec.zone, route=route, url=url)
+                found.append(below)
         return tuple(found)
 
 

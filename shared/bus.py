@@ -44,12 +44,14 @@ class Bus:
     def __post_init__(self) -> None:
         self.holder = new_id()
         self.wake = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.nc: Any = None
         self.js: Any = None
         self._leases: dict[str, float] = {}
         self._progress: dict[str, tuple[int, float]] = {}
 
     async def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
         at = self.node.broker
         self.nc = await nats.connect(
             at.url, user=at.user, password=at.password, max_reconnect_attempts=-1, reconnect_time_wait=0.25,
@@ -200,7 +202,12 @@ class Bus:
 
     def _comparer(self, child: str) -> Callable[[], Awaitable[None]]:
         async def turn() -> None:
-            reply = await self.nc.request(f"rpc.{child}.heads", b"", timeout=3)
+            try:
+                reply = await self.nc.request(f"rpc.{child}.heads", b"", timeout=3)
+            except (NatsError, TimeoutError):
+                # A child out of reach is the page's business, not a reason to call this node unfit for work.
+                await asyncio.sleep(2)
+                return
             for log, seq in orjson.loads(reply.data).items():
                 origin, _, service = log.partition("/")
                 if self.node.routes().get(origin, ())[:1] == (child,):

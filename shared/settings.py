@@ -24,6 +24,7 @@ class Below(BaseModel):
     names: Names
     zone: str
     route: tuple[str, ...]
+    url: str | None = Field(None, description="its own page, where it is known")
 
 
 class Broker(BaseModel):

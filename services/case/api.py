@@ -32,7 +32,7 @@ class NewReport(BaseModel):
     category: str = Field(max_length=20, examples=["E0101"])
     lon: float = Field(ge=-180, le=180, examples=[87.61])
     lat: float = Field(ge=-90, le=90, examples=[43.79])
-    channel: Annotated[Channel, Field(strict=False)] = "collector"
+    channel: Channel = "collector"
     text: str | None = Field(None, max_length=2000, description="stays at this node")
 
 
@@ -40,10 +40,10 @@ class NewAction(BaseModel):
     """One step of the workflow; `version` is the one that the caller saw."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    action: Annotated[domain.Action, Field(strict=False)]
+    action: domain.Action
     version: int
     department: str | None = Field(None, max_length=80, pattern=r"^[0-9A-Za-z._:-]+$")
-    reason: Annotated[Literal["not_found", "out_of_scope", "duplicate", "transferred", "other"], Field(strict=False)] = "other"
+    reason: Literal["not_found", "out_of_scope", "duplicate", "transferred", "other"] = "other"
 
 
 def runtime(request: Request) -> Runtime:
