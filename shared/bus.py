@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
@@ -17,7 +18,7 @@ from sqlalchemy import Engine
 from shared import broker, lease
 from shared import log as logs
 from shared.chain import Head, encode
-from shared.database import new_id, now, reading
+from shared.database import now, reading
 from shared.loops import Loops
 from shared.reader import Apply, Gap, Reader, Wrong
 from shared.settings import Node
@@ -42,7 +43,8 @@ class Bus:
     changed: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.holder = new_id()
+        # The same after a restart, so that a killed process finds its leases again at once; copies need names of their own.
+        self.holder = os.environ.get("SANJI_INSTANCE", "only")
         self.wake = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.nc: Any = None
