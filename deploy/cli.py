@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.mapping import Mapping
 from deploy.migrate import migrate as migrate_engine
 from deploy.node import serve
+from deploy.replay import replay as run_replay
 from deploy.supervisor import Supervisor
 from deploy.topology import load
 from services.evaluation.queries import recount as recount_engine
@@ -76,6 +79,25 @@ def key(settings: Settings, role: str, holder: str, days: int = 90) -> None:
 def status(topology: Path, state: State = Path(".sanji")) -> None:
     """Which nodes of a running federation are ready."""
     console.print(table(Supervisor(load(topology), state)))
+
+
+@app.command(name="import")
+def import_(
+    file: Path,
+    mapping: Annotated[Path, typer.Option(help="how the file is read")],
+    topology: Annotated[Path, typer.Option(help="the running federation")],
+    state: State = Path(".sanji"),
+    speed: Annotated[
+        float | None, typer.Option(help="seconds of the record in one second; without it as fast as it goes")
+    ] = None,
+) -> None:
+    """Bring a CSV or Parquet record into the running counties; interrupted, it goes on where it was."""
+
+    def tell(done: int, of: int, outcomes: Counter[str]) -> None:
+        console.print(f"{done} of {of} events: {', '.join(f'{n} {o}' for o, n in sorted(outcomes.items()))}")
+
+    outcomes = run_replay(file, Mapping.load(mapping), load(topology), state.resolve(), tell, speed=speed)
+    console.print(f"done: {dict(outcomes)}; refused ones wait in each county's quarantine")
 
 
 def table(supervisor: Supervisor) -> Table:

@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ def run(base: Path, count: int = 2000, topology_file: Path = ROOT / "topologies"
 
 def _drive(
     supervisor: Supervisor, topology: Topology, pack: Pack, categories: list[tuple[str, float]], base: Path, count: int
-) -> tuple[dict[tuple[str, str], Counter[str]], int]:
-    truth: dict[tuple[str, str], Counter[str]] = {}
+) -> tuple[dict[tuple[str, ...], Counter[str]], int]:
+    truth: dict[tuple[str, ...], Counter[str]] = {}
     sent, counties = 0, leaves(topology)
     now = datetime.now(UTC)
     for index, code in enumerate(counties):
@@ -126,13 +127,17 @@ def _kill(supervisor: Supervisor, code: str, topology: Topology) -> None:
     supervisor.tend()
 
 
-def settle(supervisor: Supervisor, port: int, truth: dict[tuple[str, str], Counter[str]], patience: float = 45) -> bool:
-    wanted = {k: tuple(c[n] for n in NAMES) for k, c in truth.items()}
+def settle(
+    supervisor: Supervisor, port: int, truth: Mapping[tuple[str, ...], Mapping[str, int]], patience: float = 45,
+    by: str = "origin,category",
+) -> bool:  # fmt: skip
+    """Wait until the figures at `port` equal `truth`, tending the processes meanwhile; False when patience ends first."""
+    wanted = {k: tuple(c.get(n, 0) for n in NAMES) for k, c in truth.items()}
     until = time.monotonic() + patience
     while time.monotonic() < until:
         supervisor.tend()
         try:
-            if figures(port, "origin,category") == wanted:
+            if figures(port, by) == wanted:
                 return True
         except (httpx.HTTPError, KeyError):
             pass

@@ -210,11 +210,13 @@ class Bus:
                 # A child out of reach is the page's business, not a reason to call this node unfit for work.
                 await asyncio.sleep(2)
                 return
-            for log, seq in orjson.loads(reply.data).items():
-                origin, _, service = log.partition("/")
-                if self.node.routes().get(origin, ())[:1] == (child,):
-                    self.ahead[log] = (int(seq), monotonic())
-                    await self._catch_up(log, origin, service, int(seq))
+            theirs = orjson.loads(reply.data)
+            for origin, route in self.node.routes().items():
+                if route[:1] == (child,):
+                    for service in {heard for _, heard in self.readers}:
+                        log = f"{origin}/{service}"
+                        self.ahead[log] = (int(theirs.get(log, 0)), monotonic())
+                        await self._catch_up(log, origin, service, int(theirs.get(log, 0)))
             await asyncio.sleep(2)
 
         return turn

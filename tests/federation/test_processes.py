@@ -113,7 +113,7 @@ def _deleted_store(supervisor: Supervisor, base: Path, key: str) -> None:
     events = [event(f"z{n}:reported", "reported", {"category": "E0101", "lon": 87.62, "lat": 43.72}, f"z{n}") for n in range(50)]
     assert e2e.push(port, key, events)["accepted"] == 50
     root = supervisor.topology.node("650000").port
-    assert e2e.settle(supervisor, root, {("650102", "E0101"): {"reported": 51, "refused": 0, "filed": 1, "closed": 0}})  # type: ignore[dict-item]
+    assert e2e.settle(supervisor, root, {("650102", "E0101"): {"reported": 51, "refused": 0, "filed": 1, "closed": 0}})
 
 
 def event(name: str, kind: str, data: dict[str, object], subject: str = "a") -> dict[str, object]:
