@@ -17,7 +17,7 @@ help: ## list the entry points
 	@.venv/bin/uv pip install -q $(CERTS) --require-hashes -r requirements.lock --python $(PY)
 	@touch $@
 
-demo: .venv/.ok ## run the demonstration: seven nodes on three tiers with generated cases
+demo: .venv/.ok services/web/app/dist/.ok ## run the demonstration: seven nodes on three tiers with generated cases
 	@$(PY) -m deploy.demo
 
 e2e: .venv/.ok ## the whole path unattended; ends with 0 only if all figures are equal

@@ -17,6 +17,7 @@ from deploy.migrate import migrate
 from services.evaluation.handlers import READER, fold
 from services.grid.packs import Pack
 from services.grid.packs import load as load_pack
+from services.web.statics import Statics
 from shared.auth import Gate, public, trusted
 from shared.bus import Bus
 from shared.database import open_engine
@@ -96,6 +97,7 @@ def build(path: Path) -> FastAPI:
     runtime = assemble(node)
     routers = [services.case.api.router, services.grid.api.router, services.evaluation.api.router, about(runtime)]
     app = create(runtime, f"Sanji {node.code}", routers)
+    app.mount("/", Statics(), name="page")
     if runtime.bus:
         bus = runtime.bus
         runtime.writer.committed = lambda: _wake(bus)
