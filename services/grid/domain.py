@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from shapely import STRtree
 from shapely.errors import ShapelyError
@@ -13,6 +13,16 @@ from shapely.geometry import MultiPolygon, Point, Polygon, shape
 from shapely.validation import explain_validity
 
 from shared.errors import Invalid
+
+Area: TypeAlias = Polygon | MultiPolygon
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text in both languages."""
+
+    zh: str
+    en: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,12 @@ class Division:
     def at(self, day: date) -> bool:
         """Whether it held on that day. Half-open, so that a unit and its successor never hold on the same day."""
         return (self.valid_from is None or self.valid_from <= day) and (self.valid_to is None or day < self.valid_to)
+
+    def away(self, day: date) -> int:
+        """How many days that day lies outside its period; 0 inside."""
+        if self.valid_from is not None and day < self.valid_from:
+            return (self.valid_from - day).days
+        return 0 if self.valid_to is None or day < self.valid_to else (day - self.valid_to).days + 1
 
     def overlaps(self, other: Division) -> bool:
         """Whether both hold on some day."""
@@ -65,7 +81,7 @@ class Cell:
 
     code: str
     division: str
-    outline: Polygon | MultiPolygon
+    outline: Area
 
     @classmethod
     def of(cls, feature: Mapping[str, Any]) -> Self:
@@ -83,17 +99,23 @@ def _text(properties: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _outline(geometry: Any) -> Polygon | MultiPolygon:
+def area(geometry: Any) -> Area:
+    """The ground that a GeoJSON geometry covers. Raises Invalid."""
     try:
-        outline = shape(geometry)
+        found = shape(geometry)
     except (ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise Invalid(f"cannot be read as an outline: {error}", field="geometry") from None
-    if not isinstance(outline, Polygon | MultiPolygon) or outline.is_empty:
+    if not isinstance(found, Area) or found.is_empty:
         raise Invalid("must be a Polygon or MultiPolygon that is not empty", field="geometry")
-    if not outline.is_valid:
+    return found
+
+
+def _outline(geometry: Any) -> Area:
+    found = area(geometry)
+    if not found.is_valid:
         # A self-crossing ring makes containment depend on the library; better to stop than to give an arbitrary answer.
-        raise Invalid(f"is not a valid outline: {explain_validity(outline)}", field="geometry")
-    return outline
+        raise Invalid(f"is not a valid outline: {explain_validity(found)}", field="geometry")
+    return found
 
 
 class CellIndex:
@@ -106,6 +128,7 @@ class CellIndex:
     def __init__(self, cells: Iterable[Cell]) -> None:
         # Sorted by code, the smallest position found is the smallest code.
         self.cells = tuple(sorted(cells, key=lambda cell: cell.code))
+        self.divisions = tuple(sorted({cell.division for cell in self.cells}))
         self._tree = STRtree([cell.outline for cell in self.cells])
 
     @classmethod

@@ -18,7 +18,11 @@ PACK = ROOT / "deploy" / "packs" / "xinjiang"
 DEMO = ("650102", "650103", "654002", "654003")
 
 ABOUT = 'code = "1000"\nzone = "UTC"\nedition = "1"\nsources = ["me"]\n'
-TOML = ABOUT + '[name]\nzh = "甲"\nen = "A"\n[note]\nzh = "例"\nen = "example"\n'
+TOML = ABOUT + '[name]\nzh = "甲"\nen = "A"\n[note]\nzh = "例"\nen = "example"\n[codes]\nlengths = [4, 6]\n'
+BOUNDARIES = (
+    '[boundaries]\nfiles = ["cells.geojson"]\nkey = "division"\ncrs = "EPSG:4326"\n'
+    '[boundaries.source]\nzh = "源"\nen = "source"\n[boundaries.note]\nzh = "注"\nen = "note"\n'
+)
 DIVISIONS = (
     "code,parent,name_zh,name_en,level_label,lon,lat,valid_from,valid_to\n"
     "1000,,甲,A,region,,,,\n1001,1000,乙,B,county,1.5,2.5,,2015-03-01\n1001,1000,丙,C,county,1.5,2.5,2015-03-01,\n"
@@ -50,6 +54,7 @@ def test_a_small_pack_is_read(tmp_path: Path) -> None:
     cell = small.cells.locate(0.5, 0.5)
     assert cell is not None
     assert cell.code == "100101"
+    assert small.boundaries is None
 
 
 @pytest.mark.parametrize(
@@ -61,9 +66,13 @@ def test_a_small_pack_is_read(tmp_path: Path) -> None:
         ("pack", 'sources = ["me"]', "sources = []", "pack.toml, top level, sources:"),
         ("pack", 'en = "example"', "", "pack.toml, [note], en:"),
         ("pack", "[name]", "[name", "pack.toml, whole file, TOML:"),
+        ("pack", "[4, 6]", '["4"]', "pack.toml, [codes], lengths: must be a list of numbers"),
+        ("pack", "[4, 6]", "[6, 4]", "pack.toml, [codes], lengths: must rise"),
+        ("pack", "[4, 6]", "[4]\ngroups = [7]", "pack.toml, [codes], groups: must be a list of texts"),
         ("divisions", ",valid_to\n", "\n", "divisions.csv, line 1, valid_to: the column is missing"),
         ("divisions", "甲", "", "divisions.csv, line 2, name_zh: must not be empty"),
         ("divisions", "1001,1000,乙", "1001,9999,乙", "divisions.csv, line 3, parent: no unit has the code 9999"),
+        ("divisions", "1000,,甲", "1000,1001,甲", "divisions.csv, line 2, parent: 1000 lies below itself"),
         ("divisions", "1001,1000,乙", "10-1,1000,乙", "divisions.csv, line 3, code: a code has"),
         ("divisions", "乙,B,county,1.5", "乙,B,county,181", "divisions.csv, line 3, lon: must lie between"),
         ("divisions", "丙,C,county,1.5,2.5", "丙,C,county,1.5,nan", "divisions.csv, line 4, lat: must lie between"),
@@ -79,6 +88,7 @@ def test_a_small_pack_is_read(tmp_path: Path) -> None:
         ("cells", '"1001"', '"2001"', "cells.geojson, feature 1, properties.division: 2001 begins with no unit"),
         ("cells", '"Polygon"', '"Line"', "cells.geojson, feature 1, geometry:"),
         ("cells", '"features"', '"things"', "cells.geojson, whole file, features:"),
+        ("cells", '"features"', '"crs": "GCJ-02", "features"', "cells.geojson, whole file, crs: must be one of"),
         ("cells", "[{", "[7,{", "cells.geojson, feature 1, properties:"),
         ("cells", "[{", "[{]", "cells.geojson, line 1, JSON:"),
     ],
@@ -90,6 +100,47 @@ def test_a_mistake_is_named_by_file_place_and_field(tmp_path: Path, file: str, o
     with pytest.raises(PackError) as caught:
         load(tmp_path)
     assert caught.value.detail.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("EPSG:4326", "GCJ-02", "pack.toml, [boundaries], crs: must be one of OGC:CRS84, EPSG:4326, EPSG:4490, not 'GCJ-02'"),
+        ("cells.geojson", "map.geojson", "pack.toml, [boundaries], files: there is no file map.geojson"),
+        ("files =", 'package = "no_such_package"\nfiles =', "pack.toml, [boundaries], package: No module named"),
+        ('zh = "注"', "", "pack.toml, [boundaries.note], zh: must be a text"),
+        ('key = "division"', "", "pack.toml, [boundaries], key: must be a text"),
+    ],
+)
+def test_a_mistake_about_boundaries_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in BOUNDARIES
+    written(tmp_path, pack=TOML + BOUNDARIES.replace(old, new, 1))
+    with pytest.raises(PackError) as caught:
+        load(tmp_path)
+    assert caught.value.detail.startswith(said)
+
+
+def test_a_boundary_file_in_another_crs_than_declared_is_refused(tmp_path: Path) -> None:
+    named = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4490"}}
+    cells = orjson.dumps({"type": "FeatureCollection", "crs": named, "features": [FEATURE]}).decode()
+    found = load(written(tmp_path, pack=TOML + BOUNDARIES, cells=cells)).boundaries
+    assert found is not None
+    with pytest.raises(PackError, match=r"cells\.geojson, whole file, crs: is EPSG:4490, but the pack says EPSG:4326"):
+        _ = found.areas
+
+
+def test_the_chain_of_a_division_or_cell_leads_to_the_root(pack: Pack) -> None:
+    day = date(2025, 1, 1)
+    assert pack.chain("650102990001", day) == ("650102990001", "650102990", "650102", "650100", "650000")
+    assert pack.chain("652801123456", day) == ("652801123456", "652801123", "652801", "652800", "650000"), "not named by the pack"
+    assert pack.chain("659001", day) == ("659001", "659000", "650000")
+    assert pack.chain("650000", day) == ("650000",)
+    assert pack.chain("99", day) == ("99",), "nothing is known above it"
+
+
+def test_the_chain_of_a_unit_that_is_gone_goes_by_its_last_record(pack: Pack) -> None:
+    assert pack.chain("652122", date(2025, 1, 1)) == ("652122", "652100", "650000")
+    assert pack.chain("650421", date(2000, 1, 1)) == ("650421", "650400", "650000"), "and one to come by its first"
 
 
 def test_a_cell_may_stand_once_only(tmp_path: Path) -> None:
@@ -105,7 +156,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_pack_has_its_units_and_categories(pack: Pack) -> None:
-    today = [d for d in pack.divisions if d.at(date(2025, 1, 1))]
+    today = [d for d in pack.divisions if d.at(date(2025, 1, 1)) and len(d.code) == 6]
     assert (len(today), len({d.code for d in today})) == (126, 126)
     kinds = Counter((c.edition, c.kind) for c in pack.catalogue if not c.edition.startswith("addition"))
     assert kinds == {("GB/T 30428.2 numbering (one city's list)", kind): 66 for kind in ("part", "event")}
@@ -130,13 +181,24 @@ def test_the_demo_cells_are_numbered_from_the_north_west_and_meet_without_gaps(p
     cells = pack.cells.cells
     assert Counter(c.code[:6] for c in cells) == dict.fromkeys(DEMO, 36)
     assert {d.parent for d in pack.divisions if d.code in DEMO} == {"650100", "654000"}
+    assert Counter(c.division for c in cells) == dict.fromkeys((d.code for d in pack.divisions if len(d.code) == 12), 9)
     assert all(len(c.code) == 15 and c.code[:12] == c.division and len(c.division) == 12 for c in cells)
     for county in DEMO:
         own = [c for c in cells if c.code.startswith(county)]
-        assert own == sorted(own, key=lambda c: (-c.outline.bounds[3], c.outline.bounds[0]))
+        for community in {c.division for c in own}:
+            inside = [c for c in own if c.division == community]
+            assert inside == sorted(inside, key=lambda c: (-c.outline.bounds[3], c.outline.bounds[0]))
         west, _, _, north = own[0].outline.bounds
         _, south, east, _ = own[-1].outline.bounds
         assert sum(c.outline.area for c in own) == pytest.approx((east - west) * (north - south))
+
+
+def test_the_demo_cells_lie_in_named_streets_and_communities_inside_their_county(pack: Pack) -> None:
+    levels = Counter((d.level_label, d.code[:6]) for d in pack.divisions if len(d.code) > 6)
+    assert levels == {(level, county): n for county in DEMO for level, n in (("街道", 2), ("社区", 4))}
+    assert all("演示" in d.name_zh and d.name_en.startswith("Demo ") for d in pack.divisions if len(d.code) > 6)
+    assert pack.boundaries is not None
+    assert all(pack.boundaries.areas[c.division[:6]].covers(c.outline) for c in pack.cells.cells)
 
 
 def test_the_units_are_those_of_the_public_table(pack: Pack) -> None:
@@ -145,4 +207,4 @@ def test_the_units_are_those_of_the_public_table(pack: Pack) -> None:
         pytest.skip("the development data beside the checkout is absent")
     with source.open(encoding="utf-8") as file:
         wanted = {(r["code"], r["name"], r["parent_code"].replace("000000", "")) for r in csv.DictReader(file)}
-    assert {(d.code, d.name_zh, d.parent or "") for d in pack.divisions if d.at(date(2025, 1, 1))} == wanted
+    assert {(d.code, d.name_zh, d.parent or "") for d in pack.divisions if d.at(date(2025, 1, 1)) and len(d.code) == 6} == wanted
