@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.base import Code, Day, Fact, Ident, Instant, published
+from contracts.base import Code, Day, Fact, Ident, Instant, ShortIdent, published
 
 Provenance = Literal["live", "imported", "replayed", "generated"]
 """Where a case comes from; only `live` ones are daily business, and pages say so."""
@@ -17,7 +17,7 @@ Channel = Literal["collector", "public", "hotline", "platform", "telemetry", "le
 class Place(BaseModel):
     """Where the problem is (never where a person is): lon, lat in WGS84 degrees, the cell and its division."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     lon: float = Field(ge=-180, le=180)
     lat: float = Field(ge=-90, le=90)
     division: Code
@@ -28,7 +28,7 @@ class CaseFact(Fact):
     """What every fact about a case carries."""
 
     stated_by: ClassVar[str] = "case"
-    case: Ident
+    case: ShortIdent
 
 
 @published
@@ -36,9 +36,9 @@ class CaseReported(CaseFact):
     """A problem was reported 上报."""
 
     type: ClassVar[str] = "cn.sanji.case.reported.v1"
-    number: Ident
+    number: ShortIdent
     category: Code
-    edition: str = Field(max_length=60)
+    edition: ShortIdent
     channel: Channel
     provenance: Provenance = "live"
     dataset: Ident | None = None
