@@ -24,7 +24,10 @@ Ident = Annotated[str, StringConstraints(pattern=f"^{IDENT}$")]
 """An opaque identifier without spaces: it also stands in a bus line."""
 
 ShortIdent = Annotated[str, StringConstraints(pattern=f"^{SHORT}$")]
-"""An identifier of ours: of a fact, a case or an edition."""
+"""An identifier of ours: of a fact or a case."""
+
+Edition = Annotated[str, StringConstraints(pattern="^[0-9A-Za-z._:/-]{1,40}$")]
+"""Which edition of a list is meant, as a code such as GB/T30428.2-2013; the words about it stand in the data pack."""
 
 Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 """A civil day in the zone of the node that states the fact."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.base import Code, Day, Fact, Ident, Instant, ShortIdent, published
+from contracts.base import Code, Day, Edition, Fact, Ident, Instant, ShortIdent, published
 
 Provenance = Literal["live", "imported", "replayed", "generated"]
 """Where a case comes from; only `live` ones are daily business, and pages say so."""
@@ -38,7 +38,7 @@ class CaseReported(CaseFact):
     type: ClassVar[str] = "cn.sanji.case.reported.v1"
     number: ShortIdent
     category: Code
-    edition: ShortIdent
+    edition: Edition
     channel: Channel
     provenance: Provenance = "live"
     dataset: Ident | None = None
