@@ -4,7 +4,7 @@ PY := .venv/bin/python
 CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs,)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e sim lock page page-test
+.PHONY: help demo test check e2e bench sim lock contracts page page-test
 
 help: ## list the entry points
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ demo: .venv/.ok services/web/app/dist/.ok ## run the demonstration: seven nodes 
 e2e: .venv/.ok ## the whole path unattended; ends with 0 only if all figures are equal
 	@$(PY) -m deploy.e2e
 
+bench: .venv/.ok ## figures beside a raw baseline, one JSON line each; ONLY=name for one, SCALE=0.1 for a trial, RUNS=N
+	@$(PY) -m tests.bench --only "$(ONLY)" --scale $(or $(SCALE),1) --runs $(or $(RUNS),3)
+
 test: .venv/.ok ## run every test
 	@echo "== style and types"
 	@$(MAKE) --no-print-directory check
@@ -38,6 +41,9 @@ sim: .venv/.ok ## the seeded federation, SEEDS=N seeds
 
 lock: .venv/.ok ## resolve requirements.in into requirements.lock
 	@.venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 requirements.in -o requirements.lock
+
+contracts: .venv/.ok ## write the schemas and interface documents anew; a published shape stays as it is
+	@$(PY) -m deploy.document
 
 APP := services/web/app
 # Node comes as a Python package; what it starts must find it first on PATH.
