@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-import orjson
 
 from shared.errors import Invalid
 
 T = TypeVar("T")
 CRS = ("OGC:CRS84", "EPSG:4326", "EPSG:4490")
 """WGS 84 and CGCS2000, which differ by centimetres. An offset one such as GCJ-02 would put points into wrong cells unseen."""
+DECODER = json.JSONDecoder()
+SEPARATOR = re.compile(r"\s*(?:,\s*(?!\])|(?=\]))")
 
 
 class PackError(Invalid):
@@ -77,24 +79,39 @@ def content(file: Path) -> str:
         raise PackError(file, f"byte {error.start}", "file", "is not UTF-8") from None
 
 
-def collection(file: Path) -> dict[str, Any]:
-    """A GeoJSON FeatureCollection in one of the CRS; its features may be anything. Raises PackError."""
+def features(file: Path, allowed: tuple[str, ...] = CRS) -> Iterator[Any]:
+    """The features of a GeoJSON FeatureCollection in one of the CRS `allowed`; they may be anything. Raises PackError.
+
+    One at a time, since a country's outlines as a whole would take a hundred megabytes.
+    """
+    text = content(file)
+    begin = re.search(r'"features"\s*:\s*\[\s*', text)
+    position = begin.end() if begin else len(text)
     try:
-        found = orjson.loads(content(file))
-    except orjson.JSONDecodeError as error:
+        while begin and text[position : position + 1] != "]":
+            feature, position = DECODER.raw_decode(text, position)
+            yield feature
+            position = _after_comma(text, position)
+        # What is left shows whether the list stood where it belongs, and names the CRS.
+        rest = json.loads(text[: begin.end()] + text[position:]) if begin else json.loads(text)
+    except json.JSONDecodeError as error:
         raise PackError(file, f"line {error.lineno}", "JSON", error.msg) from None
-    if not isinstance(found, dict) or not isinstance(found.get("features"), list):
+    if not isinstance(rest, dict) or rest.get("features") != []:
         raise PackError(file, "whole file", "features", "must be the list of a GeoJSON FeatureCollection")
-    if (named := crs_of(found)) not in CRS:
-        raise PackError(file, "whole file", "crs", f"must be one of {', '.join(CRS)}, not {named}")
-    return found
+    if "crs" in rest and (named := _crs(rest["crs"])) not in allowed:
+        raise PackError(file, "whole file", "crs", f"must be one of {', '.join(allowed)}, not {named}")
 
 
-def crs_of(found: dict[str, Any]) -> str:
-    """The CRS that a collection names, as AUTHORITY:CODE; without the old `crs` member a GeoJSON is in WGS 84."""
-    member = found.get("crs")
-    if member is None:
-        return CRS[0]
+def _after_comma(text: str, position: int) -> int:
+    """Where the next feature begins or the list ends. Raises JSONDecodeError."""
+    found = SEPARATOR.match(text, position)
+    if found is None:
+        raise json.JSONDecodeError("a comma or the end of the list is missing", text, position)
+    return found.end()
+
+
+def _crs(member: Any) -> str:
+    """The CRS that the old `crs` member names, as AUTHORITY:CODE; without that member a GeoJSON is in WGS 84."""
     properties = member.get("properties") if isinstance(member, dict) else None
     name = str(properties.get("name")) if isinstance(properties, dict) else str(member)
     authority, _, code = name.removeprefix("urn:ogc:def:crs:").partition(":")

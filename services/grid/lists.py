@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from services.grid.domain import Category, Cell, Division
-from services.grid.files import PackError, Row, collection, rows
+from services.grid.files import PackError, Row, features, rows
 from shared.errors import Invalid
 
 KINDS = ("part", "event")
@@ -112,7 +112,7 @@ def read_cells(file: Path, divisions: tuple[Division, ...]) -> tuple[Cell, ...]:
     """The cells, each inside a unit of the pack. Raises PackError; a feature is counted from 1, since JSON keeps no lines."""
     units = tuple({d.code for d in divisions})
     found: dict[str, Cell] = {}
-    for number, feature in enumerate(collection(file)["features"], start=1):
+    for number, feature in enumerate(features(file), start=1):
         place = f"feature {number}"
         try:
             cell = Cell.of(feature)

@@ -91,6 +91,9 @@ def test_a_small_pack_is_read(tmp_path: Path) -> None:
         ("cells", '"features"', '"crs": "GCJ-02", "features"', "cells.geojson, whole file, crs: must be one of"),
         ("cells", "[{", "[7,{", "cells.geojson, feature 1, properties:"),
         ("cells", "[{", "[{]", "cells.geojson, line 1, JSON:"),
+        ("cells", "}]}", "},]}", "cells.geojson, line 1, JSON: a comma or the end of the list is missing"),
+        ("cells", "}]}", "}", "cells.geojson, line 1, JSON: a comma or the end of the list is missing"),
+        ("cells", '{"type":"F', '{"x":{"features":[]},"type":"F', "cells.geojson, whole file, features:"),
     ],
 )
 def test_a_mistake_is_named_by_file_place_and_field(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:
@@ -125,7 +128,7 @@ def test_a_boundary_file_in_another_crs_than_declared_is_refused(tmp_path: Path)
     cells = orjson.dumps({"type": "FeatureCollection", "crs": named, "features": [FEATURE]}).decode()
     found = load(written(tmp_path, pack=TOML + BOUNDARIES, cells=cells)).boundaries
     assert found is not None
-    with pytest.raises(PackError, match=r"cells\.geojson, whole file, crs: is EPSG:4490, but the pack says EPSG:4326"):
+    with pytest.raises(PackError, match=r"cells\.geojson, whole file, crs: must be one of EPSG:4326, not EPSG:4490"):
         _ = found.areas
 
 
