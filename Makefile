@@ -17,8 +17,8 @@ help: ## list the entry points
 	@.venv/bin/uv pip install -q $(CERTS) --require-hashes -r requirements.lock --python $(PY)
 	@touch $@
 
-demo: .venv/.ok services/web/app/dist/.ok ## run the demonstration: seven nodes on three tiers with generated cases
-	@$(PY) -m deploy.demo
+demo: .venv/.ok services/web/app/dist/.ok ## seven nodes on three tiers with generated cases; DATA=file plays a record, SPEED=N paces it
+	@$(PY) -m deploy.demo $(if $(DATA),--data "$(DATA)") $(if $(SPEED),--speed $(SPEED)) $(if $(MAPPING),--mapping "$(MAPPING)")
 
 e2e: .venv/.ok ## the whole path unattended; ends with 0 only if all figures are equal
 	@$(PY) -m deploy.e2e

@@ -2,53 +2,106 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+import signal
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from deploy import client, issuer, views
 from deploy.mapping import Mapping
 from deploy.migrate import migrate as migrate_engine
-from deploy.node import serve
-from deploy.replay import replay as run_replay
+from deploy.render import render
+from deploy.replay import Plan, Replay, planned
 from deploy.supervisor import Supervisor
 from deploy.topology import load
-from services.evaluation.queries import recount as recount_engine
-from shared.auth import new_key
+from deploy.verify import verify as verify_engine
+from services.evaluation.recount import recount as recount_engine
+from shared.auth import ROLES, new_key
 from shared.database import open_engine
+from shared.errors import SanjiError
 from shared.settings import load as load_node
 
-app = typer.Typer(help="City services on three tiers: run a federation, a node, and look after them.", no_args_is_help=True)
+app = typer.Typer(
+    help="City services on three tiers: run a federation, a node, and look after them.", no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
 console = Console()
+TopologyFile = Annotated[Path, typer.Argument(help="the federation's topology file", exists=True, dir_okay=False)]
 State = Annotated[Path, typer.Option(help="folder that holds all data")]
-Settings = Annotated[Path, typer.Argument(help="a node's node.json")]
+Settings = Annotated[Path, typer.Argument(help="a node's node.json", exists=True, dir_okay=False)]
+Running = Annotated[Path, typer.Option(help="topology file of the running federation", exists=True)]
+Given = Annotated[Path | None, typer.Option(help="how the file is read; without it the mapping named like the file")]
+Record = Annotated[Path, typer.Argument(help="CSV or Parquet file", exists=True, dir_okay=False)]
+STATE = Path(".sanji")
+
+
+def fail(reason: object) -> NoReturn:
+    console.print(f"[red]{reason}[/red]")
+    raise typer.Exit(1)
 
 
 @app.command()
-def up(topology: Path, state: State = Path(".sanji")) -> None:
+def up(
+    topology: TopologyFile, state: State = STATE,
+    split: Annotated[bool, typer.Option(help="run each service as a process of its own")] = False,
+) -> None:  # fmt: skip
     """Run a whole federation on this machine until Ctrl-C; starting again goes on with the data."""
-    supervisor = Supervisor(load(topology), state)
-    console.print(f"starting {len(supervisor.nodes)} nodes and their brokers; data in {state}")
+    supervisor = Supervisor(load(topology), state, split=split)
+    console.print(f"starting {len(supervisor.children())} processes of {len(supervisor.brokers)} nodes; data in {state}")
     try:
         supervisor.up()
-        console.print(table(supervisor))
-        console.print("[bold]Ctrl-C stops all of it.[/bold]")
-        supervisor.run(lambda: None)
+        views.watch(supervisor, console, lambda: load(topology))
     except TimeoutError as error:
-        console.print(f"[red]{error}[/red]")
-        raise typer.Exit(1) from None
+        fail(error)
     finally:
         supervisor.stop()
         console.print("stopped")
 
 
 @app.command()
-def node(settings: Settings) -> None:
-    """Run one node alone, as on a county's own machine; its broker runs beside it."""
-    serve(settings)
+def apply(topology: TopologyFile, state: State = STATE) -> None:
+    """Take a changed topology into a running federation: new nodes start, nothing that runs is restarted."""
+    wanted = load(topology)
+    pid_file = state / "up.pid"
+    if not pid_file.exists():
+        fail(f"no federation runs from {state}: start it with sanji up")
+    os.kill(int(pid_file.read_text()), signal.SIGHUP)
+    until = time.monotonic() + 60
+    waiting = list(wanted.nodes)
+    while waiting and time.monotonic() < until:
+        waiting = [spec for spec in waiting if not client.ready(spec.port)]
+        time.sleep(0.2)
+    console.print(views.nodes(wanted))
+    if waiting:
+        fail(f"not ready after 60 s: {', '.join(spec.code for spec in waiting)}")
+
+
+@app.command()
+def node(
+    settings: Settings,
+    broker: Annotated[bool, typer.Option(help="also run the node's broker")] = True,
+) -> None:
+    """Run one node alone with its broker, as on a county's own machine, until Ctrl-C."""
+    supervisor = Supervisor.alone(settings, broker=broker)
+    try:
+        supervisor.up()
+        console.print(f"{settings} is ready; Ctrl-C stops it")
+        supervisor.run(lambda: None)
+    except TimeoutError as error:
+        fail(error)
+    finally:
+        supervisor.stop()
+
+
+@app.command(name="render")
+def render_(topology: TopologyFile, code: str, state: State = STATE) -> None:
+    """Write the settings and the broker configuration of one node, to be carried to its machine; prints where they are."""
+    typer.echo(render(load(topology), code, state.resolve()))
 
 
 @app.command()
@@ -59,7 +112,9 @@ def migrate(settings: Settings) -> None:
 
 
 @app.command()
-def recount(settings: Settings, mend: bool = False) -> None:
+def recount(
+    settings: Settings, mend: Annotated[bool, typer.Option(help="let the new count take the place of the kept one")] = False
+) -> None:
     """Count all facts anew and name each difference to the totals; 0 only if there is none."""
     found = recount_engine(open_engine(load_node(settings).database_url), mend=mend)
     for line in found:
@@ -69,43 +124,87 @@ def recount(settings: Settings, mend: bool = False) -> None:
 
 
 @app.command()
+def verify(settings: Settings) -> None:
+    """Recompute the hash chain of every log that a node holds; 0 only if all of them prove themselves."""
+    found = verify_engine(open_engine(load_node(settings).database_url))
+    console.print(views.checked(found))
+    raise typer.Exit(1 if any(c.fault for c in found) else 0)
+
+
+@app.command()
 def key(settings: Settings, role: str, holder: str, days: int = 90) -> None:
-    """Make an API key of a node for a platform; it is shown this once."""
+    """Make an API key of a node for a platform (such as integrator urn:my:platform); it is shown this once."""
+    if role not in ROLES:
+        fail(f"no role {role}; known are: {', '.join(sorted(ROLES))}")
     here = load_node(settings)
     typer.echo(new_key(open_engine(here.database_url), here.code, role, holder, days))
 
 
 @app.command()
-def status(topology: Path, state: State = Path(".sanji")) -> None:
-    """Which nodes of a running federation are ready."""
-    console.print(table(Supervisor(load(topology), state)))
+def token(account: str, topology: Running, state: State = STATE) -> None:
+    """Print a bearer token of a demonstration's account, good for twelve hours."""
+    try:
+        typer.echo(issuer.token(state.resolve(), load(topology), account))
+    except KeyError:
+        fail(f"no account {account}; known are: {', '.join(issuer.accounts(load(topology)))}")
+    except ValueError as error:
+        fail(error)
+
+
+@app.command()
+def status(topology: TopologyFile) -> None:
+    """Which nodes of a running federation are ready, and how well each hears those below."""
+    wanted = load(topology)
+    console.print(views.nodes(wanted))
+    console.print(views.links(wanted))
 
 
 @app.command(name="import")
 def import_(
-    file: Path,
-    mapping: Annotated[Path, typer.Option(help="how the file is read")],
-    topology: Annotated[Path, typer.Option(help="the running federation")],
-    state: State = Path(".sanji"),
-    speed: Annotated[
-        float | None, typer.Option(help="seconds of the record in one second; without it as fast as it goes")
-    ] = None,
-) -> None:
-    """Bring a CSV or Parquet record into the running counties; interrupted, it goes on where it was."""
+    file: Record, topology: Running, mapping: Given = None, state: State = STATE,
+    into: Annotated[str | None, typer.Option(help="node that takes all records, at their own places")] = None,
+) -> None:  # fmt: skip
+    """Bring a record into running counties as fast as it goes; interrupted, it goes on where it was.
 
-    def tell(done: int, of: int, outcomes: Counter[str]) -> None:
-        console.print(f"{done} of {of} events: {', '.join(f'{n} {o}' for o, n in sorted(outcomes.items()))}")
-
-    outcomes = run_replay(file, Mapping.load(mapping), load(topology), state.resolve(), tell, speed=speed)
-    console.print(f"done: {dict(outcomes)}; refused ones wait in each county's quarantine")
+    Without --into the records are placed onto the federation's counties by their id, for a demonstration.
+    """
+    _bring(file, topology, mapping, state, into, None)
 
 
-def table(supervisor: Supervisor) -> Table:
-    table = Table("node", "name", "page", "ready")
-    for spec in supervisor.topology.nodes:
-        table.add_row(spec.code, spec.names.en, f"http://127.0.0.1:{spec.port}/", "yes" if supervisor.ready(spec.code) else "no")
-    return table
+@app.command()
+def replay(
+    file: Record, topology: Running, mapping: Given = None, state: State = STATE,
+    into: Annotated[str | None, typer.Option(help="node that takes all records, at their own places")] = None,
+    speed: Annotated[float, typer.Option(help="seconds of the record in one second", min=0.001)] = 86400,
+) -> None:  # fmt: skip
+    """Play a record into running counties as if it were happening, in order of time."""
+    _bring(file, topology, mapping, state, into, speed)
+
+
+def _bring(file: Path, topology: Path, mapping: Path | None, state: Path, into: str | None, speed: float | None) -> None:
+    how, wanted = Mapping.load(mapping) if mapping else Mapping.of(file), load(topology)
+    plan = planned(file, how, wanted, into)
+    replay = Replay(plan, how.dataset, wanted, state.resolve(), speed)
+    run(replay, plan)
+
+
+def run(replay: Replay, plan: Plan) -> None:
+    """Push with a progress bar, then say what became of it and list what was refused."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(f"events into {len(plan)} nodes", total=replay.total)
+        replay.run(lambda now: progress.update(bar, completed=now.done))
+    console.print(views.outcome(replay))
+
+
+def main() -> None:
+    """The entry point: our own errors are one line, not a stack."""
+    try:
+        app()
+    except SanjiError as error:
+        console.print(f"[red]{error.detail}[/red]")
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -24,6 +24,7 @@ from shared.errors import Invalid
 PREFIX = "cn.sanji.platform.case."
 BATCH = 1000
 TRIES = 32
+FOLDER = Path(__file__).resolve().parent / "mappings"
 
 
 class _Strict(BaseModel):
@@ -76,6 +77,15 @@ class Mapping(_Strict):
         if [pattern for pattern, _ in rules[-1:]] != ["*"]:
             raise ValueError("the last pattern must be '*', so that no value is left without category")
         return rules
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """The mapping that comes with Sanji for a record of this name. Raises Invalid where there is none."""
+        path = FOLDER / f"{file.stem}.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+            raise Invalid(f"no mapping is called {file.stem}; name one with --mapping, or rename the file to: {known}")
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
@@ -32,3 +33,10 @@ def migrate(engine: Engine, target: str = "heads") -> None:
 def steps() -> list[str]:
     """Every revision in an order in which each follows those that it needs."""
     return [r.revision for r in reversed(list(ScriptDirectory.from_config(config()).walk_revisions()))]
+
+
+def behind(engine: Engine) -> bool:
+    """Whether some step has not been run on this database yet."""
+    with engine.connect() as connection:
+        known = set(MigrationContext.configure(connection).get_current_heads())
+    return known != set(ScriptDirectory.from_config(config()).get_heads())

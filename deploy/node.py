@@ -1,9 +1,11 @@
-"""One node's process: puts the services together on one database and one broker and serves them."""
+"""Puts a node's services together: all of them in one process, or each by itself; and serves them."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -13,21 +15,34 @@ from fastapi import APIRouter, FastAPI
 import services.case.api
 import services.evaluation.api
 import services.grid.api
-from deploy.migrate import migrate
+import services.web.api
+from deploy.migrate import behind, migrate
+from deploy.topology import SERVICES
 from services.evaluation.handlers import READER, fold
 from services.grid.packs import Pack
 from services.grid.packs import load as load_pack
+from services.web.front import Front
 from services.web.statics import Statics
-from shared.auth import Gate, public, trusted
+from shared.auth import Gate
 from shared.bus import Bus
 from shared.database import open_engine
 from shared.errors import Invalid
+from shared.issuers import Issuers
+from shared.loops import Loops
 from shared.reader import Reader
 from shared.settings import Node
 from shared.settings import load as load_node
 from shared.telemetry import configure_logs
 from shared.web import Runtime, create
 from shared.writer import Writer
+
+ROUTERS: dict[str, APIRouter] = {
+    "case": services.case.api.router,
+    "grid": services.grid.api.router,
+    "evaluation": services.evaluation.api.router,
+    "web": services.web.api.router,
+}
+ALL = SERVICES
 
 
 @dataclass(frozen=True)
@@ -37,16 +52,21 @@ class Located:
 
 
 class Around:
-    """What the case service asks of its surroundings, answered from the pack."""
+    """What the case and evaluation services ask of their surroundings, answered from the pack."""
 
     def __init__(self, node: Node, pack: Pack) -> None:
         self.zone: ZoneInfo = node.tz
-        self._code, self._cells = node.code, pack.cells
+        self._code, self._pack = node.code, pack
         self._limits = {c.code: (float(c.limit_hours), pack.edition) for c in pack.catalogue}
+        self._names = {d.code: {"zh": d.name_zh, "en": d.name_en} for d in pack.divisions if d.at(self._today())}
+        self._chains: dict[str, tuple[str, ...]] = {}
+
+    def _today(self) -> date:
+        return datetime.now(self.zone).date()
 
     def locate(self, lon: float, lat: float) -> Located:
-        cell = self._cells.locate(lon, lat)
-        if cell is None or not cell.division.startswith(self._code):
+        cell = self._pack.cells.locate(lon, lat)
+        if cell is None or self._code not in self.chain(cell.division):
             raise Invalid("this place lies outside the node", field="/data/lon")
         return Located(cell.code, cell.division)
 
@@ -55,64 +75,100 @@ class Around:
             raise Invalid(f"no category {category} in the catalogue", field="/data/category")
         return self._limits[category]
 
+    def chain(self, division: str) -> tuple[str, ...]:
+        if division not in self._chains:
+            self._chains[division] = self._pack.chain(division, self._today())
+        return self._chains[division]
 
-def assemble(node: Node) -> Runtime:
-    """Open and migrate the database and tie the services to it; nothing runs yet."""
-    engine = open_engine(node.database_url)
-    migrate(engine)
+    def names(self, division: str) -> dict[str, str]:
+        return self._names.get(division) or {"zh": division, "en": division}
+
+
+def assemble(path: Path, wanted: tuple[str, ...] = ALL) -> Runtime:
+    """Open the database and tie `wanted` services to it and to the broker; nothing runs yet."""
+    node = load_node(path)
+    engine, loops = open_engine(node.database_url), Loops()
     pack = load_pack(node.pack)
+    bus = Bus(
+        node, engine, loops, publishes=("case",) if "case" in wanted else (),
+        readers=((Reader(READER, engine, fold), "case"),) if "evaluation" in wanted else (),
+    )  # fmt: skip
     writer = Writer(engine, node.code)
-    runtime = Runtime(node, engine, writer, Gate(node, engine, trusted(node.secrets)))
-    runtime.extra |= {"around": Around(node, pack), "pack": pack, "changes": 0}
-    runtime.bus = Bus(node, engine, ("case",), ((Reader(READER, engine, fold), "case"),))
+    writer.committed = bus.committed
+    runtime = Runtime(node, engine, writer, Gate(node, engine, Issuers(node.secrets, node.demo)), bus, loops, path)
+    around = Around(node, pack)
+    note = {"note": {"zh": pack.note.zh, "en": pack.note.en}, "source": "; ".join(pack.sources)}
+    runtime.extra |= {"around": around, "areas": around, "pack": pack, "about": note, "changes": 0}
 
     def changed() -> None:
         runtime.extra["changes"] += 1
 
-    runtime.bus.changed = changed
+    bus.changed = changed
     return runtime
 
 
-def about(runtime: Runtime) -> APIRouter:
-    """What a page needs to know of its node."""
-    router = APIRouter(prefix="/api/web/v1", tags=["web"])
+def build(path: Path, wanted: tuple[str, ...] = ALL) -> FastAPI:
+    """The app of `wanted` services of the node whose settings stand in `path`.
 
-    @router.get("/node", dependencies=[public("names of units and of their parents are published data")])
-    def node() -> dict[str, object]:
-        here, pack = runtime.node, runtime.extra["pack"]
-        children = [{"code": c.code, "names": c.names.model_dump(), "url": c.url} for c in here.children()]
-        return {
-            "code": here.code, "names": here.names.model_dump(), "path": [{"code": c} for c in here.path],
-            "children": children, "demo": here.demo, "note": {"zh": pack.note.zh, "en": pack.note.en},
-            "source": "; ".join(pack.sources),
-        }  # fmt: skip
-
-    return router
-
-
-def build(path: Path) -> FastAPI:
-    """The app of the node whose settings stand in `path`."""
+    All together they bring the schema up to date by themselves; a service alone refuses to start on an old one, because
+    several at once must not change it. Raises SystemExit then.
+    """
     node = load_node(path)
     configure_logs(node.code)
-    runtime = assemble(node)
-    routers = [services.case.api.router, services.grid.api.router, services.evaluation.api.router, about(runtime)]
-    app = create(runtime, f"Sanji {node.code}", routers)
-    app.mount("/", Statics(), name="page")
-    if runtime.bus:
-        bus = runtime.bus
-        runtime.writer.committed = lambda: _wake(bus)
+    engine = open_engine(node.database_url)
+    if wanted == ALL:
+        migrate(engine)
+    elif behind(engine):
+        raise SystemExit(f"the schema of {node.code} is not current: run sanji migrate {path}")
+    engine.dispose()
+    runtime = assemble(path, wanted)
+    app = create(runtime, f"Sanji {node.code}", [ROUTERS[name] for name in wanted])
+    if wanted == ("web",):
+        others = {name: f"http://{node.host}:{port}" for name, port in node.ports.items()}
+        app.mount("/api", Front(others))
+    if "web" in wanted:
+        app.mount("/", Statics(), name="page")
     return app
 
 
-def _wake(bus: Bus) -> None:
-    if bus.loop:
-        bus.loop.call_soon_threadsafe(bus.wake.set)
+def _from_environment(*wanted: str) -> FastAPI:
+    return build(Path(os.environ["SANJI_NODE"]), wanted)
 
 
-def serve(path: Path) -> None:
-    """Run the node until SIGTERM; accepted requests are finished first."""
+def whole() -> FastAPI:
+    """For `uvicorn --factory deploy.node:whole` with SANJI_NODE naming the node.json."""
+    return _from_environment(*ALL)
+
+
+def case() -> FastAPI:
+    """For `uvicorn --factory deploy.node:case`."""
+    return _from_environment("case")
+
+
+def grid() -> FastAPI:
+    """For `uvicorn --factory deploy.node:grid`."""
+    return _from_environment("grid")
+
+
+def evaluation() -> FastAPI:
+    """For `uvicorn --factory deploy.node:evaluation`."""
+    return _from_environment("evaluation")
+
+
+def web() -> FastAPI:
+    """For `uvicorn --factory deploy.node:web`."""
+    return _from_environment("web")
+
+
+def serve(settings: str, service: str | None = None) -> None:
+    """Run the node, or one service of it, until SIGTERM; accepted requests are finished first."""
+    path = Path(settings)
     node = load_node(path)
+    app = build(path, (service,) if service else ALL)
+    port = node.ports.get(service, node.port) if service else node.port
     config = uvicorn.Config(
-        build(path), host=node.host, port=node.port, log_level="warning", access_log=False, timeout_graceful_shutdown=10
+        app, host=node.host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10
     )
-    asyncio.run(uvicorn.Server(config).serve())
+    server = uvicorn.Server(config)
+    app.state.runtime.leaving = lambda: server.should_exit
+    asyncio.run(server.serve())

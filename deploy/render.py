@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from deploy import issuer
 from deploy.topology import Spec, Topology
 from shared.settings import Broker, Node
 
@@ -19,20 +20,28 @@ def render(topology: Topology, code: str, base: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     spec = topology.node(code)
     (folder / "broker.conf").write_text(broker(topology, spec, base))
+    (folder / "broker.conf").chmod(0o600)
     pack = topology.pack if topology.pack.is_absolute() else ROOT / topology.pack
     node = Node(
         code=code, names=spec.names, zone=spec.zone, calendar=spec.calendar, path=topology.path(code),
-        subtree=topology.subtree(code), database_url=spec.database_url or f"sqlite:///{folder}/node.db",
+        above=topology.above(code), subtree=topology.subtree(code), database_url=spec.database_url or f"sqlite:///{folder}/node.db",
         broker=Broker(
             url=f"nats://127.0.0.1:{spec.broker_port}", user="node", password=secret(base, code, "node"),
             monitor=f"http://127.0.0.1:{spec.monitor_port}",
         ),
-        port=spec.port, ports={s: spec.port + n for n, s in enumerate(("case", "grid", "evaluation", "web"), 1)},
+        port=spec.port, ports=spec.service_ports,
         pack=pack, secrets=folder / "secrets", demo=topology.demo,
     )  # fmt: skip
+    if topology.demo:
+        issuer.trust(base, folder / "secrets")
     path = folder / "node.json"
-    path.write_bytes(orjson.dumps(node.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
-    path.chmod(0o600)
+    written = orjson.dumps(node.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+    if not path.exists() or path.read_bytes() != written:
+        # In one step, because a running process reads it as soon as it changes.
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(written)
+        fresh.replace(path)
     return path
 
 
@@ -58,6 +67,7 @@ def broker(topology: Topology, spec: Spec, base: Path) -> str:
     return "\n".join(
         [
             f'server_name: "{spec.code}"',
+            f'pid_file: "{base / spec.code / "broker.pid"}"',
             f'listen: "127.0.0.1:{spec.broker_port}"',
             f'http: "127.0.0.1:{spec.monitor_port}"',
             f'leafnodes {{ listen: "127.0.0.1:{spec.leaf_port}", reconnect: "1s"{remote} }}',

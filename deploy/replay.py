@@ -6,71 +6,138 @@ are known by (source, id), and what was answered is remembered beside the data, 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from deploy.e2e import leaves, push
+import orjson
+
+from deploy import client
 from deploy.mapping import Mapping, events, place, rows
 from deploy.topology import Topology
 from services.grid.packs import load as load_pack
-from shared.auth import new_key
-from shared.database import open_engine
-from shared.settings import load as load_node
 
 ROOT = Path(__file__).resolve().parent
-BATCH = 500
-Report = Callable[[int, int, Counter[str]], None]
+BATCH = 250
+Plan = dict[str, list[dict[str, Any]]]
+"""Events by county, each county's in order of time."""
 
 
-def planned(file: Path, mapping: Mapping, topology: Topology) -> list[tuple[str, dict[str, Any]]]:
-    """(county, event) of the whole record in order of time; each record is placed onto a county by its id, always the same."""
+def planned(file: Path, mapping: Mapping, topology: Topology, into: str | None = None) -> Plan:
+    """The events of the whole record. With `into` all go to that node, at the places that the record names; without it each
+    record is placed onto a county by its id, always the same."""
     cells = load_pack(ROOT / topology.pack).cells.cells
-    counties = {code: [c for c in cells if c.division.startswith(code)] for code in leaves(topology)}
-    found = []
+    leaves = [into] if into else topology.leaves()
+    counties = {code: [c for c in cells if c.division.startswith(code)] for code in leaves}
+    plan: Plan = {code: [] for code in leaves}
     for row in rows(file, mapping):
-        spot = place(str(row["id"]), counties)
-        found += [(spot.county, event) for event in events(row, mapping, spot)]
-    # Stable: the steps of one case that share a moment keep their order.
-    return sorted(found, key=lambda pair: str(pair[1]["time"]))
+        spot = None if into else place(str(row["id"]), counties)
+        plan[spot.county if spot else leaves[0]] += events(row, mapping, spot)
+    for county in plan.values():
+        # Stable: the steps of one case that share a moment keep their order. What is no time is refused wherever it stands.
+        county.sort(key=lambda event: str(event["time"]))
+    return plan
 
 
-def replay(
-    file: Path, mapping: Mapping, topology: Topology, base: Path, tell: Report, *, speed: float | None = None
-) -> Counter[str]:
-    """Push the record; `speed` = seconds of the record in one second, None = as fast as it is taken. Answers the outcomes."""
-    plan = planned(file, mapping, topology)
-    source = f"urn:import:{mapping.dataset}"
-    mark = base / f"import-{mapping.dataset}.position"
-    done = int(mark.read_text()) if mark.exists() else 0
-    keys = {code: _key(base, code, source) for code in leaves(topology)}
-    outcomes: Counter[str] = Counter()
-    begun, first = time.monotonic(), plan[done][1]["time"] if done < len(plan) else ""
-    for start, part in _batches(plan, done):
-        if speed:
-            _wait(part[-1][1]["time"], first, begun, speed)
-        for county in keys:
-            mine = [event for code, event in part if code == county]
-            if mine:
-                outcomes += push(topology.node(county).port, keys[county], mine)
-        mark.write_text(str(start + len(part)))
-        tell(start + len(part), len(plan), outcomes)
-    return outcomes
+def span(plan: Plan) -> float:
+    """Seconds from the first event of the record to the last."""
+    times = [datetime.fromisoformat(e["time"]) for county in plan.values() for e in county[:1] + county[-1:]]
+    return (max(times) - min(times)).total_seconds() if times else 0.0
 
 
-def _batches(plan: list[tuple[str, dict[str, Any]]], done: int) -> Iterator[tuple[int, list[tuple[str, dict[str, Any]]]]]:
-    for start in range(done, len(plan), BATCH):
-        yield start, plan[start : start + BATCH]
+@dataclass
+class Replay:
+    """Pushes a plan into the counties of a running federation whose data lie in `base`; every county at its own pace."""
 
+    plan: Plan
+    dataset: str
+    topology: Topology
+    base: Path
+    speed: float | None = None
+    outcomes: Counter[str] = field(default_factory=Counter)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    done: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-def _wait(until: str, first: str, begun: float, speed: float) -> None:
-    passed = (datetime.fromisoformat(until) - datetime.fromisoformat(first)).total_seconds() / speed
-    time.sleep(max(0.0, passed - (time.monotonic() - begun)))
+    def __post_init__(self) -> None:
+        self.source = f"urn:import:{self.dataset}"
+        self.total = sum(len(events) for events in self.plan.values())
+        self.begun = time.monotonic()
+        left = [events[self._position(c)]["time"] for c, events in self.plan.items() if self._position(c) < len(events)]
+        self.first = min(left, default="")
 
+    def run(self, tell: Callable[[Replay], None] = lambda _: None) -> None:
+        """Push all that was not answered yet; `tell` is called now and then. Ends early when `stop` is set."""
+        with ThreadPoolExecutor(len(self.plan)) as pool:
+            jobs = [pool.submit(self._county, code, events) for code, events in self.plan.items()]
+            try:
+                while not all(job.done() for job in jobs):
+                    tell(self)
+                    time.sleep(0.2)
+            except BaseException:
+                self.stop.set()
+                raise
+            for job in jobs:
+                job.result()
+        tell(self)
 
-def _key(base: Path, code: str, source: str) -> str:
-    node = load_node(base / code / "node.json")
-    return new_key(open_engine(node.database_url), code, "integrator", source, days=1)
+    def all_refused(self) -> list[dict[str, Any]]:
+        """Everything that was refused in this run and in those before it."""
+        path = self._list()
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def _list(self) -> Path:
+        return self.base / f"import-{self.dataset}.refused.ndjson"
+
+    def _mark(self, county: str) -> Path:
+        return self.base / f"import-{self.dataset}-{county}.position"
+
+    def _position(self, county: str) -> int:
+        mark = self._mark(county)
+        return int(mark.read_text()) if mark.exists() else 0
+
+    def _county(self, code: str, events: list[dict[str, Any]]) -> None:
+        port, key = self.topology.node(code).port, client.key_of(self.base, code, self.source)
+        start = self._position(code)
+        with self._lock:
+            self.done += start
+        while start < len(events) and not self.stop.is_set():
+            part = self._due(events, start)
+            items = client.push(port, key, part)
+            start += len(part)
+            self._mark(code).write_text(str(start))
+            self._note(code, items, len(part))
+
+    def _due(self, events: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
+        """The next events; in a paced replay only those whose moment has come, and at least the next one, waited for."""
+        if not self.speed:
+            return events[start : start + BATCH]
+        wait = self._seconds(events[start]["time"]) - (time.monotonic() - self.begun)
+        self.stop.wait(max(0.0, wait))
+        passed = time.monotonic() - self.begun
+        end = start + 1
+        while end < min(len(events), start + BATCH) and self._seconds(events[end]["time"]) <= passed:
+            end += 1
+        return events[start:end]
+
+    def _seconds(self, moment: str) -> float:
+        """Seconds after the begin of this run at which the moment is due."""
+        passed = datetime.fromisoformat(moment) - datetime.fromisoformat(self.first)
+        return passed.total_seconds() / (self.speed or 1)
+
+    def _note(self, code: str, items: list[dict[str, Any]], count: int) -> None:
+        with self._lock:
+            self.done += count
+            self.outcomes.update(item["outcome"] for item in items)
+            fresh = [{"node": code, **item} for item in items if item["outcome"] == "refused"]
+            self.refused += fresh
+            if fresh:
+                with self._list().open("ab") as file:
+                    file.writelines(orjson.dumps(item) + b"\n" for item in fresh)

@@ -4,64 +4,75 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from typing import Any
 
+from deploy import client
+from deploy.migrate import migrate
+from deploy.process import Child, Nursery
 from deploy.render import render
-from deploy.topology import Topology
+from deploy.topology import SERVICES, Spec, Topology
+from shared.database import open_engine
+from shared.settings import load as load_node
 
 BROKER = Path(sys.executable).parent / "nats-server"
 
 
-@dataclass
-class Child:
-    """One process that must live; `failures` counts early deaths in a row."""
-
-    name: str
-    command: list[str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    failures: int = 0
-    restarts: int = -1
-
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def due(self) -> bool:
-        pause: float = min(10.0, 0.2 * 2.0**self.failures)
-        return time.monotonic() - self.started >= pause
-
-    def start(self) -> None:
-        self.failures = self.failures + 1 if time.monotonic() - self.started < 10 and self.started else 0
-        self.started = time.monotonic()
-        self.restarts += 1
-        with self.log.open("ab") as out:
-            # A session of its own: Ctrl-C reaches the supervisor alone, which then stops everything in order.
-            self.process = subprocess.Popen(self.command, stdout=out, stderr=out, start_new_session=True)
-
-
 class Supervisor:
-    """A federation on this machine, with all of its state under `base`."""
+    """A federation on this machine, with all of its state under `base`; `split` runs each service as a process of its own."""
 
-    def __init__(self, topology: Topology, base: Path) -> None:
-        self.topology, self.base = topology, base.resolve()
+    def __init__(self, topology: Topology, base: Path, *, split: bool = False) -> None:
+        self.base, self.split = base.resolve(), split
+        self.topology = topology
+        self.nursery = Nursery()
         self.brokers: dict[str, Child] = {}
         self.nodes: dict[str, Child] = {}
+        self.apply(topology)
+
+    def apply(self, topology: Topology) -> list[str]:
+        """Render every node of `topology`, tell running brokers, and take in nodes that are new; answers their codes.
+
+        Running nodes see their changed settings by themselves; nothing that runs is restarted.
+        """
+        self.topology = topology
+        new = [s.code for s in topology.nodes if s.code not in self.brokers]
         for spec in topology.nodes:
             settings = render(topology, spec.code, self.base)
-            folder = settings.parent
-            command = [str(BROKER), "-c", str(folder / "broker.conf")]
-            self.brokers[spec.code] = Child(f"broker {spec.code}", command, folder / "broker.log")
-            command = [sys.executable, "-m", "deploy.cli", "node", str(settings)]
-            self.nodes[spec.code] = Child(f"node {spec.code}", command, folder / "node.log")
+            if spec.code in new:
+                self._take_in(spec.code, settings)
+            else:
+                self.brokers[spec.code].signal(signal.SIGHUP)
+        return new
+
+    @classmethod
+    def alone(cls, settings: Path, *, broker: bool = True) -> Supervisor:
+        """One node by its rendered files; whoever rendered them knows the topology, the machine need not."""
+        node = load_node(settings)
+        spec = Spec(code=node.code, names=node.names, zone=node.zone, calendar=node.calendar, port=node.port)
+        self = cls(Topology(pack=node.pack, demo=node.demo, nodes=()), settings.resolve().parent.parent)
+        self.topology = Topology(pack=node.pack, demo=node.demo, nodes=(spec,))
+        self._take_in(node.code, settings.resolve())
+        if not broker:
+            self.brokers.clear()
+        return self
+
+    def _take_in(self, code: str, settings: Path) -> None:
+        folder = settings.parent
+        command = [str(BROKER), "-c", str(folder / "broker.conf")]
+        self.brokers[code] = self._child(f"broker {code}", {"program": command}, folder / "broker.log")
+        if not self.split:
+            what = {"run": "deploy.node:serve", "arguments": [str(settings)]}
+            self.nodes[code] = self._child(f"node {code}", what, folder / "node.log")
+            return
+        for service in SERVICES:
+            what = {"run": "deploy.node:serve", "arguments": [str(settings), service]}
+            self.nodes[f"{code}/{service}"] = self._child(f"{service} {code}", what, folder / f"{service}.log")
+
+    def _child(self, name: str, what: dict[str, Any], log: Path) -> Child:
+        return Child(name, what | {"log": str(log)}, self.nursery)
 
     def children(self) -> list[Child]:
         return [*self.brokers.values(), *self.nodes.values()]
@@ -73,42 +84,48 @@ class Supervisor:
                 child.start()
 
     def ready(self, code: str) -> bool:
-        try:
-            with urlopen(f"http://127.0.0.1:{self.topology.node(code).port}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        """Whether everything of the node says that it may be trusted with work."""
+        spec = self.topology.node(code)
+        return all(client.ready(port) for port in (spec.service_ports.values() if self.split else [spec.port]))
 
     def up(self, patience: float = 90) -> None:
         """Start everything and wait until every node says that it is ready. Raises TimeoutError naming who is not."""
-        until = time.monotonic() + patience
-        waiting = [s.code for s in self.topology.nodes]
-        while waiting:
-            self.tend()
-            time.sleep(0.2)
-            waiting = [c for c in waiting if not self.ready(c)]
-            if waiting and time.monotonic() > until:
-                raise TimeoutError(f"not ready after {patience:.0f} s: {', '.join(waiting)}; see node.log in their folders")
+        if self.split:
+            # Before there are several who could change a schema at once.
+            for code in [s.code for s in self.topology.nodes]:
+                migrate(open_engine(load_node(self.base / code / "node.json").database_url))
+        (self.base / "up.pid").write_text(str(os.getpid()))
+        self.wait_for([s.code for s in self.topology.nodes], patience)
 
-    def run(self, show: Callable[[], None]) -> None:
-        """Tend until SIGINT or SIGTERM, then stop all of it."""
-        stop: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda n, _: stop.append(n))
-        while not stop:
+    def wait_for(self, codes: list[str], patience: float = 90) -> None:
+        """Tend until all of `codes` are ready. Raises TimeoutError naming who is not."""
+        until = time.monotonic() + patience
+        while codes:
             self.tend()
-            show()
+            time.sleep(0.1)
+            codes = [c for c in codes if not self.ready(c)]
+            if codes and time.monotonic() > until:
+                raise TimeoutError(f"not ready after {patience:.0f} s: {', '.join(codes)}; see the *.log files in their folders")
+
+    def run(self, step: Callable[[], object], changed: Callable[[], Topology] | None = None) -> None:
+        """Tend until SIGINT or SIGTERM and call `step` twice a second; at SIGHUP take in the topology that `changed` reads."""
+        got: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda n, _: got.append(n))
+        while not {signal.SIGINT, signal.SIGTERM} & set(got):
+            if signal.SIGHUP in got and changed:
+                got.clear()
+                self.apply(changed())
+            self.tend()
+            step()
             time.sleep(0.5)
 
     def stop(self) -> None:
         """Nodes first, so that they can drain into their brokers."""
         for group in (self.nodes, self.brokers):
-            alive = [c.process for c in group.values() if c.alive and c.process]
-            for process in alive:
-                process.terminate()
-            for process in alive:
-                try:
-                    process.wait(12)
-                except subprocess.TimeoutExpired:
-                    os.kill(process.pid, signal.SIGKILL)
-                    process.wait()
+            for child in group.values():
+                child.signal(signal.SIGTERM)
+            for child in group.values():
+                child.end()
+        self.nursery.close()
+        (self.base / "up.pid").unlink(missing_ok=True)

@@ -11,19 +11,18 @@ import secrets
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 from fastapi import Depends, Request
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 from sqlalchemy import Column, Engine, String, Table, insert, select
 
 from shared.clock import stamp, unstamp
 from shared.database import metadata, now, reading
 from shared.errors import Forbidden, Unauthenticated
+from shared.issuers import Issuers
 from shared.settings import Node
 
 ROLES = frozenset(
@@ -95,7 +94,7 @@ class Gate:
 
     node: Node
     engine: Engine
-    issuers: dict[str, KeySet] = field(default_factory=dict)
+    issuers: Issuers
     _seen: dict[str, tuple[float, Caller]] = field(default_factory=dict)
 
     def caller(self, header: str) -> Caller:
@@ -128,9 +127,7 @@ class Gate:
     def _by_token(self, credential: str) -> Caller:
         try:
             issuer = str(_unverified(credential).get("iss"))
-            if issuer not in self.issuers:
-                raise Unauthenticated("the token's issuer is not trusted here")
-            token = jwt.decode(credential, self.issuers[issuer], algorithms=["EdDSA", "Ed25519", "RS256", "ES256"])
+            token = jwt.decode(credential, self.issuers.keys(issuer), algorithms=["Ed25519", "EdDSA", "RS256", "ES256"])
             rules = jwt.JWTClaimsRegistry(exp={"essential": True}, aud={"essential": True, "value": "sanji"}, leeway=60)
             rules.validate(token.claims)
         except (JoseError, ValueError) as error:
@@ -167,12 +164,3 @@ def new_key(engine: Engine, node: str, role: str, holder: str, days: int = 90) -
     with engine.begin() as connection:
         connection.execute(insert(keys), row)
     return credential
-
-
-def trusted(folder: Path) -> dict[str, KeySet]:
-    """Issuers by URL from `issuers/*.json` in the secrets folder: {"issuer": URL, "keys": JWKS}."""
-    found = {}
-    for path in sorted(folder.glob("issuers/*.json")):
-        content = orjson.loads(path.read_bytes())
-        found[content["issuer"]] = KeySet.import_key_set(content["keys"])
-    return found

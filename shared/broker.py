@@ -49,6 +49,14 @@ async def ensure_stream(nc: Any, node: str, children: list[str]) -> None:
         await ask(nc, f"STREAM.UPDATE.{name}", info["config"] | {"sources": config["sources"]})
 
 
+async def silent(nc: Any, node: str, child: str, seconds: float) -> bool:
+    """Whether the source of `child` gave no sign of life for that long; the broker counts in nanoseconds, -1 for never."""
+    for one in (await ask(nc, f"STREAM.INFO.EV_{node}", {})).get("sources") or []:
+        if one["name"] == f"EV_{child}":
+            return not 0 <= one.get("active", -1) < seconds * 1e9
+    return False
+
+
 async def restart_source(nc: Any, node: str, child: str) -> None:
     """Remove a stalled source and add it again; what it missed meanwhile comes by repair."""
     name = f"EV_{node}"

@@ -41,24 +41,39 @@ def new_id() -> str:
 
 @dataclass
 class Tx:
-    """One transaction of a use case: the connection, the clock, the source of ids and the facts stated so far."""
+    """One transaction of a use case: the connection, the clock and the source of ids."""
 
     connection: Connection
     node: str
     now: Callable[[], datetime] = now
     new_id: Callable[[], str] = new_id
-    stated: list[Fact] = field(default_factory=list)
     recorder: Callable[[Tx, Fact], None] | None = None
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    """Facts stated and not written yet: a group commit writes those of all its use cases at once."""
 
     def state(self, fact: Fact) -> None:
         """Write `fact` into the node's own log, together with the rows of this transaction."""
         if self.recorder is None:
             raise RuntimeError("this transaction states no facts")
         self.recorder(self, fact)
-        self.stated.append(fact)
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         return self.connection.execute(statement, parameters)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What happens inside, rows and facts, happens wholly or not at all; the transaction goes on either way."""
+        before = len(self.pending)
+        # By hand, because this runs thousands of times a second and the library's nested transaction costs as much as a use case.
+        self.connection.exec_driver_sql("SAVEPOINT item")
+        try:
+            yield
+        except BaseException:
+            self.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT item")
+            self.connection.exec_driver_sql("RELEASE SAVEPOINT item")
+            del self.pending[before:]
+            raise
+        self.connection.exec_driver_sql("RELEASE SAVEPOINT item")
 
 
 def open_engine(url: str) -> Engine:

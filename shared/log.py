@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -60,6 +61,7 @@ heads = Table(
 
 SEALER, PUBLISHER = "sealer", "publisher"
 
+_INSERT = insert(entries)
 _SEAL = (
     update(entries)
     .where(entries.c.id == bindparam("row"))
@@ -67,17 +69,27 @@ _SEAL = (
 )
 
 
-def record(tx: Tx, fact: Fact) -> None:
-    """Add `fact` to the own log, unsealed: sequences are given after the commit, since commits may overtake each other."""
+def later(tx: Tx, fact: Fact) -> None:
+    """Keep `fact` for the end of the transaction. It gets its sequence only after the commit, since commits may overtake."""
     fact_id = tx.new_id()
-    row = {
-        "log": f"{tx.node}/{fact.stated_by}",
-        "fact_id": fact_id,
-        "subject": fact.subject,
-        "type": fact.type,
-        "body": fact.body(fact_id, tx.node),
-    }
-    tx.execute(insert(entries), row)
+    tx.pending.append(
+        {
+            "log": f"{tx.node}/{fact.stated_by}", "fact_id": fact_id, "subject": fact.subject, "type": fact.type,
+            "body": fact.body(fact_id, tx.node),
+        }
+    )  # fmt: skip
+
+
+def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add facts that were kept for later to the own log, in this order."""
+    if rows:
+        connection.execute(_INSERT, rows)
+
+
+def record(tx: Tx, fact: Fact) -> None:
+    """Add one fact to the own log at once."""
+    later(tx, fact)
+    write(tx.connection, [tx.pending.pop()])
 
 
 def head(connection: Connection, reader: str, log: str) -> Head:

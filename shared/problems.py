@@ -20,7 +20,7 @@ STATUS: dict[type[SanjiError], int] = {
     Busy: 503,
 }
 TITLES = {
-    401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
+    401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed", 408: "Too slow", 409: "Conflict",
     413: "Too large", 422: "Invalid input", 429: "Too many requests", 500: "Internal error", 503: "Busy",
 }  # fmt: skip
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, String, Table, delete, func, insert, select
 
 from contracts.base import REGISTRY, Fact
-from shared.chain import Entry, decode
+from shared.chain import Entry, Head, decode
 from shared.clock import stamp
 from shared.database import metadata, now, reading
-from shared.log import Big, Repeated, head, keep, move_head
+from shared.log import Big, Repeated, head, heads, keep, move_head
 from shared.replica import Apply, Duplicate, Gap, Judgement, Wrong, judge
 
 Fold = Callable[[Connection, str, Sequence[Fact]], None]
@@ -84,6 +84,12 @@ class Reader:
                 keep(connection, log, judgement.entries, events, old.chain)
                 self.fold(connection, log.split("/")[0], facts)
             return judgement
+
+    def verified(self) -> dict[str, Head]:
+        """Up to where each log is verified and folded."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(heads).where(heads.c.reader == self.name))
+            return {r.log: Head(r.epoch, r.seq, bytes(r.chain)) for r in rows}
 
     def _refuse(self, log: str, span: tuple[int, int], reason: str, message: bytes) -> Wrong:
         first, last = span

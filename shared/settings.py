@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -27,12 +30,30 @@ class Below(BaseModel):
     url: str | None = Field(None, description="its own page, where it is known")
 
 
+class Above(BaseModel):
+    """A node on the way from the root to this one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    code: str
+    names: Names
+    url: str | None = None
+
+
 class Broker(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     url: str
     user: str
     password: str
     monitor: str = Field(description="URL of the broker's monitoring port, loopback only")
+
+
+class Limits(BaseModel):
+    """How much one caller may ask of a process, and how long a body may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    named: str = Field(default="120000/minute", description="requests with one credential")
+    nameless: str = Field(default="3000/minute", description="requests without credential from one address")
+    body_seconds: float = 30
 
 
 class Node(BaseModel):
@@ -44,6 +65,7 @@ class Node(BaseModel):
     zone: str
     calendar: str
     path: tuple[str, ...] = Field(description="codes from the root to this node, itself included")
+    above: tuple[Above, ...] = Field((), description="the nodes of `path` before this one, as pages link to them")
     subtree: tuple[Below, ...] = ()
     database_url: str
     broker: Broker
@@ -53,6 +75,7 @@ class Node(BaseModel):
     pack: Path
     secrets: Path
     demo: bool = False
+    limits: Limits = Limits()
 
     @property
     def tz(self) -> ZoneInfo:
@@ -67,6 +90,25 @@ class Node(BaseModel):
 
     def children(self) -> list[Below]:
         return [b for b in self.subtree if b.parent == self.code]
+
+
+@dataclass
+class Watch:
+    """Looks every second whether the settings file changed, and then hands the new settings on."""
+
+    path: Path
+    changed: Callable[[Node], None]
+    seen: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.seen = self.path.stat().st_mtime
+
+    async def turn(self) -> None:
+        written = self.path.stat().st_mtime
+        if written != self.seen:
+            self.changed(load(self.path))
+            self.seen = written
+        await asyncio.sleep(1)
 
 
 def load(path: Path) -> Node:

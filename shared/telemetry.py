@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import structlog
@@ -32,6 +32,10 @@ def configure_logs(node: str) -> None:
     structlog.contextvars.bind_contextvars(node=node)
 
 
+Gauge = tuple[str, str, str, dict[str, float]]
+"""(name, explanation, name of the label, value by label)."""
+
+
 class Metrics:
     """The metrics of one app; `gauges` are asked when somebody reads."""
 
@@ -41,7 +45,7 @@ class Metrics:
             "sanji_requests_total", "Requests by route and status", ["route", "status"], registry=self.registry
         )
         self.seconds = Histogram("sanji_request_seconds", "Time to answer by route", ["route"], registry=self.registry)
-        self.sources: list[Any] = []
+        self.sources: list[Callable[[], list[Gauge]]] = []
         self.registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

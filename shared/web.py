@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.routing import APIRoute
 from prometheus_client import generate_latest
 from sqlalchemy import Engine
 
 from shared.auth import Gate, public
 from shared.bus import Bus
 from shared.database import durable
+from shared.errors import Invalid
+from shared.guards import Limited, Measured, Patience
+from shared.loops import Loops
 from shared.problems import install
-from shared.settings import Node
-from shared.telemetry import Metrics
+from shared.settings import Node, Watch
+from shared.telemetry import Gauge, Metrics
 from shared.writer import Writer
 
 MAX_BODY = 8 * 1024 * 1024
-Next = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass
@@ -34,7 +35,11 @@ class Runtime:
     engine: Engine
     writer: Writer
     gate: Gate
-    bus: Bus | None = None
+    bus: Bus
+    loops: Loops
+    settings: Path | None = None
+    leaving: Callable[[], bool] = lambda: False
+    """Whether the process is about to stop: streams end by themselves then, and nobody has to wait for them."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def troubles(self) -> dict[str, str]:
@@ -47,11 +52,28 @@ class Runtime:
             found["database"] = f"{type(error).__name__}"
         if not self.writer.alive:
             found["writer"] = "stopped"
-        if self.bus:
-            found |= {f"loop {name}": why for name, why in self.bus.loops.troubles().items()}
-            if self.bus.not_durable:
-                found["broker"] = self.bus.not_durable
+        found |= {f"loop {name}": why for name, why in self.loops.troubles().items()}
+        if self.bus.not_durable:
+            found["broker"] = self.bus.not_durable
         return found
+
+    def gauges(self) -> list[Gauge]:
+        """What the metrics tell beside requests: queue, commits, loops, and what every reader did."""
+        troubles = self.loops.troubles()
+        return [
+            ("sanji_writer_queue", "Use cases that wait to be written", "queue", {"writer": self.writer.depth}),
+            ("sanji_commits", "Group commits since the start", "queue", {"writer": self.writer.commits}),
+            ("sanji_commit_seconds", "Seconds spent in group commits", "queue", {"writer": self.writer.seconds}),
+            ("sanji_loop_ok", "1 while a background loop does its turns", "loop",
+             {name: float(name not in troubles) for name in self.loops.states}),
+            ("sanji_loop_failures", "Failed turns in a row", "loop", {n: s.failures for n, s in self.loops.states.items()}),
+            *self.bus.gauges(),
+        ]  # fmt: skip
+
+    def follow(self, node: Node) -> None:
+        """Take over settings that changed while running: nodes that joined below are heard from now on."""
+        self.node = self.gate.node = node
+        self.bus.follow(node)
 
 
 def create(runtime: Runtime, title: str, routers: list[APIRouter]) -> FastAPI:
@@ -63,10 +85,15 @@ def create(runtime: Runtime, title: str, routers: list[APIRouter]) -> FastAPI:
             yield
 
     app = FastAPI(title=title, version="1", lifespan=life, max_body_size=MAX_BODY, docs_url="/docs", redoc_url=None)
-    app.state.gate, app.state.runtime, app.state.metrics = runtime.gate, runtime, Metrics()
+    metrics = Metrics()
+    metrics.sources.append(runtime.gauges)
+    app.state.gate, app.state.runtime, app.state.metrics = runtime.gate, runtime, metrics
     install(app)
+    # The last one added stands outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1000)
-    _measure(app)
+    app.add_middleware(Patience, seconds=runtime.node.limits.body_seconds)
+    app.add_middleware(Limited, named=runtime.node.limits.named, nameless=runtime.node.limits.nameless)
+    app.add_middleware(Measured, metrics=metrics)
     for router in [*routers, health()]:
         app.include_router(router)
     return app
@@ -74,30 +101,23 @@ def create(runtime: Runtime, title: str, routers: list[APIRouter]) -> FastAPI:
 
 @asynccontextmanager
 async def running(runtime: Runtime) -> AsyncIterator[None]:
-    if runtime.bus:
-        await runtime.bus.start()
+    """From the first to the last request: bus, loops and, at the end, everything accepted written and sent."""
+    await runtime.bus.start()
+    if runtime.settings:
+        runtime.loops.start("settings", Watch(runtime.settings, runtime.follow).turn)
     try:
         yield
     finally:
         runtime.writer.close()
-        if runtime.bus:
-            await runtime.bus.stop()
+        await runtime.bus.stop()
 
 
-def _measure(app: FastAPI) -> None:
-    metrics: Metrics = app.state.metrics
-
-    @app.middleware("http")
-    async def measured(request: Request, call_next: Next) -> Response:
-        begun = time.perf_counter()
-        response = await call_next(request)
-        route = request.scope.get("route")
-        # The template, never the path: a path may hold what a caller typed.
-        name = route.path if isinstance(route, APIRoute) else "<unmatched>"
-        metrics.requests.labels(name, str(response.status_code)).inc()
-        metrics.seconds.labels(name).observe(time.perf_counter() - begun)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+def refuse_unknown(request: Request) -> None:
+    """Raise Invalid for a query parameter that the route does not know: a misspelt filter must not answer everything."""
+    known = {p.alias for p in request.scope["route"].dependant.query_params}
+    if strange := set(request.query_params) - known:
+        names = ", ".join(sorted(known)) or "none"
+        raise Invalid(f"no such filter; known are: {names}", field=f"/{min(strange)}")
 
 
 def health() -> APIRouter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -17,7 +18,8 @@ from services.case.push import take
 from shared.auth import Caller, allow, public
 from shared.database import Tx
 from shared.errors import Invalid
-from shared.web import Runtime
+from shared.listing import Wanted, answer
+from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"])
 STAFF = ("acceptor", "shift_supervisor", "dispatcher", "department", "checker", "evaluator", "administrator", "auditor")
@@ -30,8 +32,8 @@ class NewReport(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     category: str = Field(max_length=20, examples=["E0101"])
-    lon: float = Field(ge=-180, le=180, examples=[87.61])
-    lat: float = Field(ge=-90, le=90, examples=[43.79])
+    lon: float = Field(ge=-180, le=180, examples=[87.62])
+    lat: float = Field(ge=-90, le=90, examples=[43.72])
     channel: Channel = "collector"
     text: str | None = Field(None, max_length=2000, description="stays at this node")
 
@@ -97,7 +99,7 @@ def many(
     request: Request, here: Here, _: Annotated[Caller, allow(*STAFF, "integrator")],
     category: Annotated[str | None, Query(max_length=20)] = None,
     state: domain.State | None = None,
-    division: Annotated[str | None, Query(max_length=20)] = None,
+    area: Annotated[str | None, Query(max_length=20, description="a division and all within it")] = None,
     reported_from: Annotated[str | None, Query(description="instant with offset")] = None,
     reported_to: str | None = None,
     changed_since: str | None = None,
@@ -107,13 +109,10 @@ def many(
     format: Literal["json", "geojson", "csv"] = "json",
 ) -> Response:  # fmt: skip
     """De-identified cases: codes, instants and the place of the problem. Paged by `cursor`, in order of last change."""
-    known = {p.alias for p in request.scope["route"].dependant.query_params}
-    for name in request.query_params:
-        if name not in known:
-            raise Invalid(f"no such filter; known are: {', '.join(sorted(known))}", field=f"/{name}")
-    wanted = queries.Wanted(category, state, division, reported_from, reported_to, changed_since, bbox, cursor, limit)
-    rows, following = queries.page(here.engine, wanted)
-    return queries.answer(rows, following, format, request.headers.get("if-none-match"))
+    refuse_unknown(request)
+    wanted = Wanted(category, state, area, reported_from, reported_to, changed_since, bbox, cursor, limit)
+    rows, following = queries.many(here.engine, wanted, here.extra["around"].chain)
+    return answer(rows, queries.PUBLIC, following, format, request.headers.get("if-none-match"))
 
 
 @router.post("/events")
@@ -138,20 +137,20 @@ def _take_all(around: Any, platform: str, events: list[Any], tx: Tx) -> list[dic
 
 
 MAX_EVENTS = 5000
-MAX_DEPTH = 8
 
 
 def _events(request: Request, body: bytes) -> list[Any]:
+    """The events of a body in any of its four forms. Raises Invalid where the body as a whole cannot be read."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if kind == "application/x-ndjson":
-            found = [orjson.loads(line) for line in body.splitlines() if line.strip()]
+            found = [_line(line) for line in body.splitlines() if line.strip()]
         elif kind == "application/cloudevents-batch+json":
             found = orjson.loads(body)
         elif kind == "application/cloudevents+json":
             found = [orjson.loads(body)]
         elif "ce-id" in request.headers:
-            attributes = {k[3:]: v for k, v in request.headers.items() if k.startswith("ce-")}
+            attributes = {k[3:]: unquote(v) for k, v in request.headers.items() if k.startswith("ce-")}
             found = [attributes | {"data": orjson.loads(body or b"{}")}]
         else:
             raise Invalid("send application/cloudevents+json, -batch+json, x-ndjson, or ce- headers", field="/content-type")
@@ -161,22 +160,25 @@ def _events(request: Request, body: bytes) -> list[Any]:
         raise Invalid("a batch is a list with at least one event", field="/body")
     if len(found) > MAX_EVENTS:
         raise Invalid(f"at most {MAX_EVENTS} events at a time", field="/body")
-    if any(_depth(e) > MAX_DEPTH for e in found):
-        raise Invalid(f"nested deeper than {MAX_DEPTH}", field="/body")
     return found
 
 
-def _depth(value: Any, so_far: int = 0) -> int:
-    if so_far > MAX_DEPTH or not isinstance(value, dict | list):
-        return so_far
-    inner = value.values() if isinstance(value, dict) else value
-    return max((_depth(v, so_far + 1) for v in inner), default=so_far)
+def _line(line: bytes) -> Any:
+    """One event of many; a line that is no JSON is refused by itself, as the text that it is."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return line.decode("utf-8", "replace")
 
 
 @router.get("/quarantine")
-def waiting(here: Here, _: Annotated[Caller, allow("administrator", "integrator")], limit: int = 100) -> list[dict[str, Any]]:
-    """Refused events that wait to be corrected."""
-    return queries.quarantined(here.engine, limit)
+def waiting(
+    request: Request, here: Here, caller: Annotated[Caller, allow("administrator", "integrator")],
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Refused events that wait to be corrected; a platform sees its own."""
+    refuse_unknown(request)
+    return queries.quarantined(here.engine, limit, caller.platform)
 
 
 class Correction(BaseModel):
@@ -190,5 +192,5 @@ class Correction(BaseModel):
 async def replay(item: str, body: Correction, here: Here, _: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
     """Try a refused event again, corrected or as it was."""
     kept = queries.kept(here.engine, item)
-    event = body.event or kept["event"]
+    event = kept["event"] if body.event is None else body.event
     return await asyncio.wrap_future(here.writer.submit(lambda tx: take(tx, here.extra["around"], kept["source"], event)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from contracts.base import Fact
 from contracts.case import (
@@ -28,6 +29,22 @@ from shared.clock import civil_day, stamp, unstamp
 from shared.database import Tx
 from shared.errors import Conflict, Invalid, NotFound
 
+_FIND = select(cases).where(cases.c.id == bindparam("case"))
+_CHANGE = update(cases).where(cases.c.id == bindparam("case"), cases.c.version == bindparam("seen"))
+_ADD = insert(cases)
+_NEXT = {
+    name: dialect.insert(numbers)
+    .values(day=bindparam("day"), last=1)
+    .on_conflict_do_update(index_elements=["day"], set_={"last": numbers.c.last + 1})
+    .returning(numbers.c.last)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
+"""Statements of every step, built once: building one costs as much as running it."""
+
+
+LEEWAY = timedelta(minutes=2)
+"""How far the clock of a platform may run ahead of ours."""
+
 
 class Located(Protocol):
     """What the place look-up answers."""
@@ -45,6 +62,10 @@ class Surroundings(Protocol):
 
     def locate(self, lon: float, lat: float) -> Located:
         """Raises Invalid for a point outside the node."""
+        ...
+
+    def chain(self, division: str) -> tuple[str, ...]:
+        """The divisions that a division lies in, itself first."""
         ...
 
     def limit(self, category: str) -> tuple[float, str]:
@@ -68,7 +89,7 @@ class Report:
 def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = None) -> dict[str, Any]:
     """Register a report; answers its row. Raises Invalid naming the field."""
     at = at or tx.now()
-    if at > tx.now():
+    if at > tx.now() + LEEWAY:
         raise Invalid("a report cannot lie in the future", field="/time")
     _, edition = around.limit(what.category)
     place = around.locate(what.lon, what.lat)
@@ -78,7 +99,7 @@ def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = Non
         "division": place.division, "cell": place.cell, "reported_at": stamp(at), "changed_at": stamp(tx.now()),
         **vars(what),
     }  # fmt: skip
-    tx.execute(insert(cases), row)
+    tx.execute(_ADD, row)
     tx.state(
         CaseReported(
             time=at,
@@ -102,7 +123,7 @@ def act(
 ) -> dict[str, Any]:  # fmt: skip
     """Take one step of the workflow. Raises NotFound, Conflict (state or version), Forbidden, Invalid."""
     given, at = given or {}, at or tx.now()
-    found = tx.execute(select(cases).where(cases.c.id == case_id)).mappings().first()
+    found = tx.execute(_FIND, {"case": case_id}).mappings().first()
     if found is None:
         raise NotFound("no such case here", field="/case")
     row = dict(found)
@@ -112,7 +133,7 @@ def act(
     _in_order(tx, row, at)
     changes, fact = _DECIDE[action](around, row, at, given)
     changes |= {"state": row_step.target, "version": row["version"] + 1, "changed_at": stamp(tx.now())}
-    hit = tx.execute(update(cases).where(cases.c.id == case_id, cases.c.version == row["version"]).values(**changes))
+    hit = tx.execute(_CHANGE, {"case": case_id, "seen": row["version"], **changes})
     if hit.rowcount != 1:
         raise Conflict("somebody else acted on this case at the same moment", field="/version")
     tx.state(fact)
@@ -121,7 +142,7 @@ def act(
 
 def _in_order(tx: Tx, row: dict[str, Any], at: datetime) -> None:
     """A step may lie neither in the future nor before the step before it."""
-    if at > tx.now():
+    if at > tx.now() + LEEWAY:
         raise Invalid("a step cannot lie in the future", field="/time")
     last = max(row[k] for k in ("reported_at", "filed_at", "handled_at") if row[k])
     if at < unstamp(last):
@@ -168,9 +189,5 @@ _DECIDE = {"file": _file, "refuse": _refuse, "dispatch": _dispatch, "handle": _h
 
 def _number(tx: Tx, day: str) -> str:
     """Node, date and a daily sequence: for people to read out; nothing depends on its form."""
-    last = tx.execute(select(numbers.c.last).where(numbers.c.day == day).with_for_update()).scalar()
-    if last is None:
-        tx.execute(insert(numbers), {"day": day, "last": 1})
-    else:
-        tx.execute(update(numbers).where(numbers.c.day == day).values(last=last + 1))
-    return f"{tx.node}-{day.replace('-', '')}-{(last or 0) + 1:05d}"
+    last = tx.execute(_NEXT[tx.connection.dialect.name], {"day": day}).scalar_one()
+    return f"{tx.node}-{day.replace('-', '')}-{last:05d}"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from contracts.base import Instant
 from contracts.case import Channel, Provenance
@@ -19,6 +19,8 @@ from shared.clock import stamp
 from shared.database import Tx
 from shared.errors import Conflict, Forbidden, Invalid, SanjiError
 
+NUL = b"\\u0000"
+MAX_DEPTH = 8
 ROLE = frozenset({"integrator"})
 
 
@@ -77,6 +79,19 @@ SHAPES: dict[str, tuple[type[_Strict], domain.Action | None]] = {
 }
 
 
+_KNOWN = select(pushed).where(pushed.c.source == bindparam("source"), pushed.c.id == bindparam("id"))
+_CASE = select(platform_cases.c.case_id).where(
+    platform_cases.c.source == bindparam("source"), platform_cases.c.subject == bindparam("subject")
+)
+_ADD, _ADD_CASE = insert(pushed), insert(platform_cases)
+_RELEASE = (
+    update(quarantine)
+    .where(quarantine.c.source == bindparam("of"), quarantine.c.event_id == bindparam("named"))
+    .where(quarantine.c.replayed_at.is_(None))
+    .values(replayed_at=bindparam("at"))
+)
+
+
 def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any]:
     """Take one event: {id, outcome: accepted | duplicate | refused, case?, field?, reason?}. Never raises for a bad item.
 
@@ -84,7 +99,7 @@ def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any
     """
     name = raw.get("id") if isinstance(raw, dict) else None
     try:
-        with tx.connection.begin_nested():
+        with tx.attempt():
             event = _parse(raw)
             if event.source != platform:
                 raise Forbidden(f"this key may only send events of {platform}", field="/source")
@@ -99,6 +114,10 @@ def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any
 
 
 def _parse(raw: Any) -> Event:
+    if depth(raw) > MAX_DEPTH:
+        raise Invalid(f"nested deeper than {MAX_DEPTH}", field="/")
+    if NUL in orjson.dumps(raw):
+        raise Invalid("a text holds the character U+0000, which databases do not keep", field="/")
     try:
         event = Event.model_validate(raw)
         if event.type not in SHAPES:
@@ -106,6 +125,17 @@ def _parse(raw: Any) -> Event:
         return event
     except ValidationError as error:
         raise _first(error, "") from None
+
+
+def depth(value: Any) -> int:
+    """How many lists and objects lie in one another, counted no further than it matters."""
+    deepest, waiting = 0, [(value, 1)]
+    while waiting and deepest <= MAX_DEPTH:
+        inner, level = waiting.pop()
+        if isinstance(inner, dict | list):
+            deepest = max(deepest, level)
+            waiting += [(v, level + 1) for v in (inner.values() if isinstance(inner, dict) else inner)]
+    return deepest
 
 
 def _first(error: ValidationError, under: str) -> Invalid:
@@ -118,7 +148,7 @@ def _digest(raw: Any) -> bytes:
 
 
 def _known(tx: Tx, event: Event, raw: Any) -> str | None:
-    row = tx.execute(select(pushed).where(pushed.c.source == event.source, pushed.c.id == event.id)).first()
+    row = tx.execute(_KNOWN, {"source": event.source, "id": event.id}).first()
     if row is None:
         return None
     if bytes(row.digest) != _digest(raw):
@@ -132,19 +162,18 @@ def _apply(tx: Tx, around: Surroundings, event: Event, raw: Any) -> str:
         data = shape.model_validate(event.data)
     except ValidationError as error:
         raise _first(error, "/data") from None
-    key = (platform_cases.c.source == event.source, platform_cases.c.subject == event.subject)
-    case_id: str | None = tx.execute(select(platform_cases.c.case_id).where(*key)).scalar()
+    case_id: str | None = tx.execute(_CASE, {"source": event.source, "subject": event.subject}).scalar()
     if isinstance(data, Reported):
         if case_id:
             raise Conflict("this case was reported before, by another event", field="/subject")
         case_id = str(report(tx, around, Report(**data.model_dump()), event.time)["id"])
-        tx.execute(insert(platform_cases), {"source": event.source, "subject": event.subject, "case_id": case_id})
+        tx.execute(_ADD_CASE, {"source": event.source, "subject": event.subject, "case_id": case_id})
     elif case_id is None or action is None:
         raise Conflict("this case was never reported here; send its report first", field="/subject")
     else:
         _step(tx, around, case_id, action, event.time, data.model_dump())
     row = {"source": event.source, "id": event.id, "digest": _digest(raw), "case_id": case_id}
-    tx.execute(insert(pushed), row)
+    tx.execute(_ADD, row)
     return case_id
 
 
@@ -160,6 +189,10 @@ def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at:
 
 
 def _set_aside(tx: Tx, platform: str, raw: Any, error: SanjiError) -> None:
+    if depth(raw) > MAX_DEPTH:
+        # Too deep for any reader's stack: only what lies at its surface is kept.
+        raw = {k: v for k, v in raw.items() if not isinstance(v, dict | list)} if isinstance(raw, dict) else None
+    raw = orjson.loads(orjson.dumps(raw).replace(NUL, b"\\ufffd"))
     named = isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"]
     event_id = raw["id"][:120] if named else f"unnamed-{tx.new_id()}"
     tx.execute(delete(quarantine).where(quarantine.c.source == platform, quarantine.c.event_id == event_id))
@@ -173,5 +206,4 @@ def _set_aside(tx: Tx, platform: str, raw: Any, error: SanjiError) -> None:
 
 
 def _release(tx: Tx, event: Event) -> None:
-    where = (quarantine.c.source == event.source, quarantine.c.event_id == event.id, quarantine.c.replayed_at.is_(None))
-    tx.execute(update(quarantine).where(*where).values(replayed_at=stamp(tx.now())))
+    tx.execute(_RELEASE, {"of": event.source, "named": event.id, "at": stamp(tx.now())})

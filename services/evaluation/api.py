@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.evaluation import queries
-from services.evaluation.tables import QUANTITIES
-from shared.auth import public
+from shared.auth import Caller, allow, public
 from shared.clock import civil_day, stamp
 from shared.database import now
 from shared.errors import Invalid
-from shared.web import Runtime
+from shared.listing import Wanted, answer, tagged
+from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/evaluation/v1", tags=["evaluation"])
+DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 OPEN_FIGURES = "figures without persons are published: they hold administrations to account"
 FORMULA = {
     "zh": "按期结案率 = 按期结案数 ÷ (结案数 + 超期未结数)",
@@ -36,60 +35,69 @@ def runtime(request: Request) -> Runtime:
 Here = Annotated[Runtime, Depends(runtime)]
 
 
-@router.get("/figures", dependencies=[public(OPEN_FIGURES)])
+@router.get("/figures", dependencies=[public(OPEN_FIGURES)], responses={304: {"description": "nothing changed since the ETag"}})
 def figures(
     request: Request, here: Here,
     by: Annotated[str, Query(description="dimensions, by comma", examples=["origin,category"])] = "origin",
-    category: str | None = None,
+    category: Annotated[str | None, Query(max_length=20)] = None,
     node: Annotated[str | None, Query(description="only this node's subtree")] = None,
-    first_day: Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}-\d{2}$")] = None,
-    last_day: Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}-\d{2}$")] = None,
+    first_day: Annotated[str | None, Query(pattern=DAY)] = None,
+    last_day: Annotated[str | None, Query(pattern=DAY)] = None,
 ) -> Response:  # fmt: skip
     """Figures by any of the dimensions; an unknown dimension or filter is refused, never ignored."""
-    known = {p.alias for p in request.scope["route"].dependant.query_params}
-    if strange := set(request.query_params) - known:
-        raise Invalid(f"no such filter; known are: {', '.join(sorted(known))}", field=f"/{min(strange)}")
-    dimensions = by.split(",")
+    refuse_unknown(request)
+    dimensions = by.split(",") if by else []
     if strange := set(dimensions) - set(queries.DIMENSIONS):
         raise Invalid(f"no dimension {min(strange)}; known are: {', '.join(queries.DIMENSIONS)}", field="/by")
-    origins = queries.below(here.node, node) if node else None
-    wanted = queries.Filter(origins, category, first_day, last_day)
-    rows = queries.figures(here.engine, dimensions, wanted, stamp(now()))
-    body = orjson.dumps({"as_of": stamp(now())[:16], "formula": FORMULA, "items": rows})
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={"ETag": etag})
-    return Response(body, media_type="application/json", headers={"ETag": etag})
+    if len(set(dimensions)) < len(dimensions):
+        raise Invalid("a dimension is named twice", field="/by")
+    wanted = queries.Filter(queries.below(here.node, node) if node else None, category, first_day, last_day)
+    at = stamp(now())
+    rows = queries.figures(here.engine, dimensions, wanted, at, here.extra["areas"].chain)
+    body = orjson.dumps({"as_of": at[:16], "formula": FORMULA, "items": rows})
+    return tagged(body, "application/json", request.headers.get("if-none-match"))
 
 
 @router.get("/overview", dependencies=[public(OPEN_FIGURES)])
-def overview(here: Here, last_days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
-    """What the page shows: totals, one row a child, the trend, where the cases come from."""
+def overview(request: Request, here: Here, last_days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+    """What the page shows: totals, one row for each unit right below, the trend, where the cases come from."""
+    refuse_unknown(request)
     at = stamp(now())
-    first = civil_day(now() - timedelta(days=last_days), here.node.tz)
-    children = [
-        {
-            "code": c.code,
-            "names": c.names.model_dump(),
-            "totals": queries.total(here.engine, queries.below(here.node, c.code), at),
-        }
-        for c in here.node.children()
-    ]
-    trend = queries.figures(here.engine, ["day"], queries.Filter(first_day=first), at)
-    kinds = queries.figures(here.engine, ["provenance"], queries.Filter(), at)
+    whole, rows = queries.children(here.engine, here.node, here.extra["areas"], at)
+    kinds = queries.gather(here.engine, ["provenance"], queries.Filter(), at)
     return {
-        "as_of": at, "totals": queries.total(here.engine, None, at), "children": children,
-        "trend": [{k: r[k] for k in ("day", *QUANTITIES)} for r in trend],
-        "provenance": [{"provenance": r["provenance"], "reported": r["reported"]} for r in kinds],
+        "as_of": at, "totals": whole.shown(), "children": rows,
+        "trend": queries.trend(here.engine, civil_day(now(), here.node.tz), last_days),
+        "provenance": [{"provenance": k[0], "reported": g.counts["reported"]} for k, g in sorted(kinds.items())],
         "on_time_formula": FORMULA,
     }  # fmt: skip
+
+
+@router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})
+def cases(
+    request: Request, here: Here, _: Annotated[Caller, allow("integrator", "evaluator", "administrator", "auditor")],
+    category: Annotated[str | None, Query(max_length=20)] = None,
+    state: Annotated[str | None, Query(max_length=16, examples=["closed"])] = None,
+    area: Annotated[str | None, Query(max_length=20, description="a division and all within it")] = None,
+    reported_from: Annotated[str | None, Query(description="instant with offset")] = None,
+    reported_to: str | None = None,
+    changed_since: Annotated[str | None, Query(description="by when this node learnt of the change")] = None,
+    bbox: Annotated[str | None, Query(description="west,south,east,north in degrees", examples=["87.5,43.7,87.7,43.9"])] = None,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    format: Literal["json", "geojson", "csv"] = "json",
+) -> Response:  # fmt: skip
+    """De-identified cases of the whole subtree: codes, instants and the place of the problem; paged in order of change."""
+    refuse_unknown(request)
+    wanted = Wanted(category, state, area, reported_from, reported_to, changed_since, bbox, cursor, limit)
+    rows, following = queries.listed(here.engine, wanted, here.extra["areas"].chain)
+    return answer(rows, queries.CASE_COLUMNS, following, format, request.headers.get("if-none-match"))
 
 
 @router.get("/links", dependencies=[public(OPEN_FIGURES)])
 def links(here: Here) -> dict[str, Any]:
     """Each log heard from below: last heard, lag, verified up to which sequence, quarantine."""
-    ahead = here.bus.ahead if here.bus else {}
-    return {"links": queries.links(here.engine, here.node, ahead)}
+    return {"links": queries.links(here.engine, here.node, here.bus.ahead)}
 
 
 @router.get("/live", dependencies=[public(OPEN_FIGURES)])
@@ -98,7 +106,7 @@ async def live(request: Request, here: Here) -> StreamingResponse:
 
     async def stream() -> AsyncIterator[bytes]:
         seen = -1
-        while not await request.is_disconnected():
+        while not await request.is_disconnected() and not here.leaving():
             current = here.extra.get("changes", 0)
             yield (
                 f"event: changed\ndata: {orjson.dumps({'seq': current}).decode()}\n\n".encode() if current != seen else b": \n\n"

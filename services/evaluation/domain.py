@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from contracts.base import Fact
-from contracts.case import CaseClosed, CaseFiled, CaseRefused, CaseReported, CaseReworked
+from contracts.case import CaseClosed, CaseDispatched, CaseFiled, CaseHandled, CaseRefused, CaseReported, CaseReworked
 from shared.clock import stamp, unstamp
 
 Row = dict[str, Any]
+CHANGING = (
+    "state", "department", "filed_at", "due_at", "handled_at", "ended_at", "on_time", "seconds", "open", "changed_at",
+)  # fmt: skip
+"""What facts after the report may change of a case; `changed_at` is set by the folding node, the rest comes from the facts."""
 Key = tuple[str, str, str, str, str]
 """(origin, division, category, day, provenance)."""
 
@@ -18,20 +22,29 @@ def reported(origin: str, fact: CaseReported) -> Row:
     """The row of a case of which nothing was known."""
     return {
         "id": fact.case, "origin": origin, "division": fact.place.division, "cell": fact.place.cell,
-        "category": fact.category, "channel": fact.channel, "provenance": fact.provenance,
-        "reported_at": stamp(fact.time), "due_at": None, "closed_at": None, "seconds": None, "open": False,
+        "category": fact.category, "channel": fact.channel, "provenance": fact.provenance, "number": fact.number,
+        "edition": fact.edition, "dataset": fact.dataset, "lon": fact.place.lon, "lat": fact.place.lat,
+        "reported_at": stamp(fact.time), **dict.fromkeys(CHANGING), "state": "reported", "open": False,
     }  # fmt: skip
 
 
 def change(row: Row, fact: Fact) -> Row:
     """The case after `fact`."""
-    if isinstance(fact, CaseFiled):
-        return row | {"due_at": stamp(fact.due), "open": True}
-    if isinstance(fact, CaseRefused):
-        return row | {"open": False}
-    if isinstance(fact, CaseClosed):
-        from_report = int((fact.time - unstamp(row["reported_at"])).total_seconds())
-        return row | {"closed_at": stamp(fact.time), "seconds": from_report, "open": False}
+    at = stamp(fact.time)
+    match fact:
+        case CaseFiled():
+            return row | {"state": "filed", "filed_at": at, "due_at": stamp(fact.due), "open": True}
+        case CaseRefused():
+            return row | {"state": "refused", "ended_at": at, "open": False}
+        case CaseDispatched():
+            return row | {"state": "dispatched", "department": fact.department}
+        case CaseHandled():
+            return row | {"state": "handled", "handled_at": at}
+        case CaseReworked():
+            return row | {"state": "dispatched", "handled_at": None}
+        case CaseClosed():
+            seconds = int((fact.time - unstamp(row["reported_at"])).total_seconds())
+            return row | {"state": "closed", "ended_at": at, "seconds": seconds, "on_time": fact.on_time, "open": False}
     return row
 
 

@@ -9,18 +9,34 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from contracts.base import Fact
-from contracts.case import CaseFact, CaseReported
+from contracts.case import (
+    CaseClosed,
+    CaseDispatched,
+    CaseFact,
+    CaseFiled,
+    CaseHandled,
+    CaseRefused,
+    CaseReported,
+    CaseReworked,
+)
 from services.evaluation import domain
 from services.evaluation.tables import QUANTITIES, cases, totals
+from shared.clock import stamp
+from shared.database import now
 from shared.reader import Unknown
 
 READER = "evaluation"
 """The name under which this service keeps its place in every log."""
 
+HEARS: tuple[type[Fact], ...] = (
+    CaseReported, CaseFiled, CaseRefused, CaseDispatched, CaseHandled, CaseReworked, CaseClosed,
+)  # fmt: skip
+"""Facts that change a row or a total here."""
+
 _CHANGE = (
     update(cases)
     .where(cases.c.id == bindparam("case_id"))
-    .values(**{name: bindparam(name) for name in ("due_at", "closed_at", "seconds", "open")})
+    .values(**{name: bindparam(name) for name in domain.CHANGING})
 )
 
 
@@ -58,10 +74,13 @@ def _of(origin: str, fact: CaseFact, rows: dict[str, domain.Row]) -> domain.Row:
 
 
 def _write(connection: Connection, rows: dict[str, domain.Row], fresh: Mapping[str, None]) -> None:
+    # When this node learnt of it, so that readers who ask for changes since an hour miss nothing that arrives late.
+    at = stamp(now())
+    for row in rows.values():
+        row["changed_at"] = at
     if fresh:
         connection.execute(insert(cases), [rows[i] for i in fresh])
-    names = ("due_at", "closed_at", "seconds", "open")
-    old = [{"case_id": i} | {n: row[n] for n in names} for i, row in rows.items() if i not in fresh]
+    old = [{"case_id": i} | {n: row[n] for n in domain.CHANGING} for i, row in rows.items() if i not in fresh]
     if old:
         connection.execute(_CHANGE, old)
 

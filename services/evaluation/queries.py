@@ -1,33 +1,52 @@
-"""Questions to the evaluation service: figures by dimension and the recount that proves them."""
+"""Questions to the evaluation service: figures by any dimension, areas at every level, cases, and the state of the links."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import Connection, Engine, func, select
 
-from contracts.base import Fact
 from services.evaluation import domain
-from services.evaluation.handlers import READER, fold
+from services.evaluation.handlers import READER
 from services.evaluation.tables import QUANTITIES, cases, totals
-from shared.chain import Entry
 from shared.clock import unstamp
+from shared.compare import Ahead
 from shared.database import now, reading
 from shared.errors import Invalid
-from shared.log import entries, heads
-from shared.reader import parse, waiting
+from shared.listing import Chain, Wanted, page
+from shared.log import heads
+from shared.reader import waiting
 from shared.settings import Node
 
-DIMENSIONS = ("origin", "division", "category", "day", "provenance")
+DIMENSIONS = ("origin", "division", "area", "category", "day", "provenance")
+"""`area` is a division and all divisions that it lies in: one row for each, at every level."""
+
+CASE_COLUMNS = (
+    "id", "origin", "number", "state", "category", "edition", "channel", "provenance", "dataset", "lon", "lat", "division",
+    "cell", "department", "reported_at", "filed_at", "due_at", "handled_at", "ended_at", "on_time", "changed_at",
+)  # fmt: skip
+Key = tuple[str, ...]
+
+
+class Areas(Protocol):
+    """What evaluation needs to know of divisions."""
+
+    def chain(self, division: str) -> tuple[str, ...]:
+        """The divisions that a division lies in, itself first."""
+        ...
+
+    def names(self, division: str) -> dict[str, str]:
+        """{"zh", "en"} of a division; its code where it has no name."""
+        ...
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which part of what this node knows: origins (None = all), categories, civil days (both inclusive)."""
+    """Which part of what this node knows: origins (None = all), category, civil days (both inclusive)."""
 
     origins: Sequence[str] | None = None
     category: str | None = None
@@ -35,36 +54,62 @@ class Filter:
     last_day: str | None = None
 
 
-def figures(engine: Engine, by: Sequence[str], wanted: Filter, at: str) -> list[dict[str, Any]]:
+@dataclass
+class Group:
+    """The counts of one group and the spans from report to close behind its median, in seconds."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*QUANTITIES, "open", "overdue_open"), 0))
+    spans: list[int] = field(default_factory=list)
+
+    def add(self, other: Group) -> None:
+        for name, value in other.counts.items():
+            self.counts[name] += value
+        self.spans += other.spans
+
+    def shown(self) -> dict[str, Any]:
+        """Counts, the exact median (the mean of the two middle values where their count is even) and the rate."""
+        middle = median(self.spans) if self.spans else None
+        return self.counts | {"median_seconds": middle, "on_time_rate": domain.on_time_rate(self.counts)}
+
+
+def figures(engine: Engine, by: Sequence[str], wanted: Filter, at: str, chain: Chain) -> list[dict[str, Any]]:
     """Figures grouped by `by` (of DIMENSIONS) at the instant `at`; overdue open and median are of the cases, not of days."""
+    groups = gather(engine, ["division" if d == "area" else d for d in by], wanted, at)
+    if "area" in by:
+        groups = roll_up(groups, by.index("area"), chain)
+    return [dict(zip(by, key, strict=True)) | groups[key].shown() for key in sorted(groups)]
+
+
+def gather(engine: Engine, by: Sequence[str], wanted: Filter, at: str) -> dict[Key, Group]:
+    """Groups by columns of the tables; with `day` only what happened on days is counted, since backlogs have no day."""
+    groups: dict[Key, Group] = {}
     with reading(engine) as connection:
-        groups = _counts(connection, by, wanted)
+        _counts(connection, groups, by, wanted)
         if "day" not in by:
-            _add_overdue(connection, groups, by, wanted, at)
-            _add_median(connection, groups, by, wanted)
-    rows = []
-    for key in sorted(groups):
-        counts = groups[key]
-        rows.append(dict(zip(by, key, strict=True)) | counts | {"on_time_rate": domain.on_time_rate(counts)})
-    return rows
+            _open(connection, groups, by, wanted, at)
+            _spans(connection, groups, by, wanted)
+    return groups
 
 
-def _empty() -> dict[str, Any]:
-    return dict.fromkeys((*QUANTITIES, "overdue_open", "open"), 0) | {"median_seconds": None}
+def roll_up(groups: Mapping[Key, Group], place: int, chain: Chain) -> dict[Key, Group]:
+    """Every group counted for each division that its own lies in; `place` is where the division stands in the key."""
+    found: dict[Key, Group] = {}
+    for key, group in groups.items():
+        for area in chain(key[place]):
+            found.setdefault((*key[:place], area, *key[place + 1 :]), Group()).add(group)
+    return found
 
 
-def _counts(connection: Connection, by: Sequence[str], wanted: Filter) -> dict[tuple[str, ...], dict[str, Any]]:
+def _counts(connection: Connection, groups: dict[Key, Group], by: Sequence[str], wanted: Filter) -> None:
     columns = [totals.c[d] for d in by]
-    query = select(*columns, *(func.sum(totals.c[q]) for q in QUANTITIES)).group_by(*columns)
-    query = _narrow(query, totals, wanted)
+    query = _narrow(select(*columns, *(func.sum(totals.c[q]) for q in QUANTITIES)).group_by(*columns), totals, wanted)
     if wanted.first_day:
         query = query.where(totals.c.day >= wanted.first_day)
     if wanted.last_day:
         query = query.where(totals.c.day <= wanted.last_day)
-    return {
-        tuple(row[: len(by)]): _empty() | dict(zip(QUANTITIES, (int(v or 0) for v in row[len(by) :]), strict=True))
-        for row in connection.execute(query)
-    }
+    for row in connection.execute(query):
+        group = groups.setdefault(tuple(row[: len(by)]), Group())
+        group.counts |= {q: int(v or 0) for q, v in zip(QUANTITIES, row[len(by) :], strict=True)}
 
 
 def _narrow(query: Any, table: Any, wanted: Filter) -> Any:
@@ -75,26 +120,20 @@ def _narrow(query: Any, table: Any, wanted: Filter) -> Any:
     return query
 
 
-def _add_overdue(
-    connection: Connection, groups: dict[tuple[str, ...], dict[str, Any]], by: Sequence[str], wanted: Filter, at: str
-) -> None:
+def _open(connection: Connection, groups: dict[Key, Group], by: Sequence[str], wanted: Filter, at: str) -> None:
     columns = [cases.c[d] for d in by]
     late = func.sum(func.coalesce(cases.c.due_at < at, False).cast(totals.c.closed.type))
     query = _narrow(select(*columns, func.count(), late).where(cases.c.open).group_by(*columns), cases, wanted)
     for row in connection.execute(query):
-        group = groups.setdefault(tuple(row[: len(by)]), _empty())
-        group["open"], group["overdue_open"] = int(row[-2]), int(row[-1] or 0)
+        counts = groups.setdefault(tuple(row[: len(by)]), Group()).counts
+        counts["open"], counts["overdue_open"] = int(row[-2]), int(row[-1] or 0)
 
 
-def _add_median(connection: Connection, groups: dict[tuple[str, ...], dict[str, Any]], by: Sequence[str], wanted: Filter) -> None:
-    """Median of seconds from report to close, exact: the mean of the two middle values where their count is even."""
+def _spans(connection: Connection, groups: dict[Key, Group], by: Sequence[str], wanted: Filter) -> None:
     columns = [cases.c[d] for d in by]
     query = _narrow(select(*columns, cases.c.seconds).where(cases.c.seconds.is_not(None)), cases, wanted)
-    spans: dict[tuple[str, ...], list[int]] = {}
     for row in connection.execute(query):
-        spans.setdefault(tuple(row[: len(by)]), []).append(row[-1])
-    for key, values in spans.items():
-        groups.setdefault(key, _empty())["median_seconds"] = median(values)
+        groups.setdefault(tuple(row[: len(by)]), Group()).spans.append(row[-1])
 
 
 def below(node: Node, code: str) -> list[str]:
@@ -107,28 +146,62 @@ def below(node: Node, code: str) -> list[str]:
     return found
 
 
-def total(engine: Engine, origins: Sequence[str] | None, at: str) -> dict[str, Any]:
-    """One sum over the given origins."""
-    rows = figures(engine, [], Filter(origins), at)
-    return rows[0] if rows else _empty() | {"on_time_rate": None}
+def children(engine: Engine, node: Node, areas: Areas, at: str) -> tuple[Group, list[dict[str, Any]]]:
+    """(the node's own totals, one row for each unit right below): child nodes, or where there are none the divisions."""
+    whole = Group()
+    if node.children():
+        by_origin = gather(engine, ["origin"], Filter(), at)
+        units = {c.code: (c.names.model_dump(), [(o,) for o in below(node, c.code)]) for c in node.children()}
+        groups = by_origin
+    else:
+        groups = gather(engine, ["division"], Filter(), at)
+        units = {}
+        for (division,) in groups:
+            chain = areas.chain(division)
+            unit = chain[chain.index(node.code) - 1] if node.code in chain[1:] else division
+            units.setdefault(unit, (areas.names(unit), []))[1].append((division,))
+    for group in groups.values():
+        whole.add(group)
+    rows = []
+    for code in sorted(units):
+        names, keys = units[code]
+        group = Group()
+        for key in keys:
+            group.add(groups.get(key, Group()))
+        rows.append({"code": code, "names": names, "totals": group.shown()})
+    return whole, rows
 
 
-def links(engine: Engine, node: Node, ahead: Mapping[str, tuple[int, float]]) -> list[dict[str, Any]]:
-    """The state of every log heard from below. `ahead` holds (the child's sequence, when it was asked) by log."""
+def trend(engine: Engine, today: str, days: int) -> list[dict[str, Any]]:
+    """Counts by day of the last `days` days that hold any; a replayed record may have ended years ago."""
+    with reading(engine) as connection:
+        recent = select(totals.c.day).where(totals.c.day <= today).distinct().order_by(totals.c.day.desc()).limit(days)
+        known = [d for (d,) in connection.execute(recent)]
+    if not known:
+        return []
+    groups = gather(engine, ["day"], Filter(first_day=known[-1], last_day=known[0]), "")
+    return [{"day": key[0]} | {q: groups[key].counts[q] for q in QUANTITIES} for key in sorted(groups)]
+
+
+def listed(engine: Engine, wanted: Wanted, chain: Chain) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of cases and the cursor of the next, if there is one. Raises Invalid naming the filter."""
+    with reading(engine) as connection:
+        return page(connection, cases, CASE_COLUMNS, wanted, chain)
+
+
+def links(engine: Engine, node: Node, ahead: Mapping[str, Ahead]) -> list[dict[str, Any]]:
+    """The state of every log heard from below, with what the children last said of their own heads."""
     with reading(engine) as connection:
         found = {r.log: r for r in connection.execute(select(heads).where(heads.c.reader == READER))}
     held = waiting(engine, READER)
     rows = []
     for origin in node.subtree:
         log = f"{origin.code}/case"
-        known = found.get(log)
-        seq = known.seq if known else 0
-        theirs, asked = ahead.get(log, (seq, 0.0))
-        lag = max(0, theirs - seq)
-        silent = asked == 0.0 or monotonic() - asked > 10
-        state = "quarantine" if held.get(log) else "silent" if silent else "lagging" if lag else "ok"
-        heard = known.heard_at if known else None
-        seconds = (now() - unstamp(heard)).total_seconds() if heard and (lag or silent) else 0.0
+        known, theirs = found.get(log), ahead.get(log)
+        seq, heard = (known.seq, known.heard_at) if known else (0, None)
+        lag = max(0, theirs.seq - seq) if theirs else 0
+        state = _state(theirs, lag, held.get(log, 0))
+        seconds = (now() - unstamp(heard)).total_seconds() if heard and state in ("silent", "lagging") else 0.0
         rows.append(
             {"code": origin.code, "names": origin.names.model_dump(), "log": log, "state": state, "heard_at": heard,
              "lag_events": lag, "lag_seconds": round(seconds, 1), "verified_seq": seq, "quarantine": held.get(log, 0)}
@@ -136,42 +209,12 @@ def links(engine: Engine, node: Node, ahead: Mapping[str, tuple[int, float]]) ->
     return rows
 
 
-def recount(engine: Engine, *, mend: bool = False) -> list[str]:
-    """Fold every stored fact anew and name each difference to the tables; with `mend` the new count takes their place.
-
-    Runs in one transaction, so that facts arriving meanwhile wait; an empty list says that totals = recount of the facts.
-    """
-    with engine.begin() as connection:
-        before = _snapshot(connection)
-        connection.execute(delete(totals))
-        connection.execute(delete(cases))
-        for origin, facts in _stored(connection):
-            fold(connection, origin, facts)
-        after = _snapshot(connection)
-        if not mend:
-            connection.rollback()
-    names = sorted(before.keys() ^ after.keys()) + sorted(k for k in before.keys() & after.keys() if before[k] != after[k])
-    return [f"{' '.join(map(str, k))}: kept {before.get(k)}, recounted {after.get(k)}" for k in names]
-
-
-def _snapshot(connection: Connection) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    counted = {("total", *r[:5]): tuple(r[5:]) for r in connection.execute(select(totals))}
-    return counted | {("case", r[0]): tuple(r[1:]) for r in connection.execute(select(cases))}
-
-
-def _stored(connection: Connection, chunk: int = 2000) -> Iterable[tuple[str, list[Fact]]]:
-    """Stored facts of every log up to this reader's head: what lies beyond it is known here but not folded yet."""
-    known = connection.execute(select(heads.c.log, heads.c.seq).where(heads.c.reader == READER).order_by(heads.c.log)).all()
-    for log, until in known:
-        last = 0
-        while last < until:
-            rows = connection.execute(
-                select(entries.c.epoch, entries.c.seq, entries.c.version, entries.c.subject, entries.c.body)
-                .where(entries.c.log == log, entries.c.seq > last, entries.c.seq <= until)
-                .order_by(entries.c.seq)
-                .limit(chunk)
-            ).all()
-            if not rows:
-                raise RuntimeError(f"{log} lacks the facts from {last + 1} to {until} that were folded")
-            last = rows[-1].seq
-            yield log.split("/")[0], parse(log, [Entry(*r) for r in rows])[1]
+def _state(theirs: Ahead | None, lag: int, held: int) -> str:
+    """The worst that is true: wrong facts, a history that does not fit, silence, lag."""
+    if theirs and theirs.trouble:
+        return theirs.trouble
+    if theirs is None or monotonic() - theirs.asked > 10:
+        return "silent"
+    if lag and held:
+        return "quarantine"
+    return "lagging" if lag else "ok"

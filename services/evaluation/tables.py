@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table
 
 metadata = MetaData()
 
@@ -16,12 +16,24 @@ cases = Table(
     Column("category", String(20), nullable=False),
     Column("channel", String(16), nullable=False),
     Column("provenance", String(16), nullable=False),
+    Column("number", String(80)),
+    Column("edition", String(60)),
+    Column("dataset", String(80)),
+    Column("lon", Float),
+    Column("lat", Float),
     Column("reported_at", String(32), nullable=False),
+    Column("state", String(16)),
+    Column("department", String(80)),
+    Column("filed_at", String(32)),
     Column("due_at", String(32)),
-    Column("closed_at", String(32)),
+    Column("handled_at", String(32)),
+    Column("ended_at", String(32)),
+    Column("on_time", Boolean),
     Column("seconds", BigInteger),
     Column("open", Boolean, nullable=False),
+    Column("changed_at", String(32)),
     Index("evaluation_cases_overdue", "open", "due_at"),
+    Index("evaluation_cases_changed", "changed_at", "id"),
 )
 """Latest knowledge of each case: codes and instants only."""
 

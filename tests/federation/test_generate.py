@@ -269,7 +269,7 @@ def test_the_rates_are_those_of_the_records() -> None:
     assert rates.arrivals.cases == len(one) + len(two)
     near(shares(r["local"].hour for r in one + two), dict(enumerate(rates.arrivals.hours)), 2e-4)
     near(shares(r["local"].weekday() for r in one + two), dict(enumerate(rates.arrivals.weekdays)), 2e-4)
-    mapping = Mapping.load(ROOT / "deploy" / "mappings" / "baltimore.yaml")
+    mapping = Mapping.load(ROOT / "deploy" / "mappings" / "baltimore_2014_2019.yaml")
     named = [r | {"code": code} for r in one if (code := mapping.category(r["subcategory"])) != "E9999"]
     assert rates.categories.cases == len(named)
     near(shares(r["code"] for r in named), rates.categories.shares, 2e-4)

@@ -27,7 +27,7 @@ ROWS = 800
 def test_the_file_counted_twice(topology_file: Path, tmp_path: Path) -> None:  # noqa: F811
     part = parquet.read_table(RECORD).slice(0, ROWS)
     parquet.write_table(part, tmp_path / "part.parquet")
-    mapping = Mapping.load(ROOT / "deploy" / "mappings" / "baltimore.yaml")
+    mapping = Mapping.load(ROOT / "deploy" / "mappings" / "baltimore_2014_2019.yaml")
     topology = load(topology_file)
     supervisor = Supervisor(topology, tmp_path / "state")
     try:

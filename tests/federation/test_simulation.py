@@ -19,7 +19,8 @@ from sqlalchemy.pool import StaticPool
 import services.case.tables
 import services.evaluation.tables
 from services.evaluation.handlers import fold
-from services.evaluation.queries import Filter, figures, recount
+from services.evaluation.queries import Filter, figures
+from services.evaluation.recount import recount
 from shared import log as logs
 from shared.chain import encode
 from shared.database import metadata
@@ -156,7 +157,7 @@ class World:
         assert sums["0"] == Counter({k: v for k, v in self.ledger.items() if k in ("reported", "filed", "closed")})
 
     def sum(self, node: str) -> Counter[str]:
-        rows = figures(self.engines[node], ["origin"], Filter(), "2026-01-01")
+        rows = figures(self.engines[node], ["origin"], Filter(), "2026-01-01", lambda d: (d,))
         total: Counter[str] = Counter()
         for row in rows:
             total.update({k: row[k] for k in ("reported", "filed", "closed") if row[k]})

@@ -11,7 +11,8 @@ from sqlalchemy import Engine, select
 
 from deploy.migrate import migrate
 from services.evaluation.handlers import READER, fold
-from services.evaluation.queries import Filter, figures, recount
+from services.evaluation.queries import Filter, figures
+from services.evaluation.recount import recount
 from services.evaluation.tables import totals
 from shared import log as logs
 from shared.chain import EMPTY, Entry, Head, decode, encode, link
@@ -60,7 +61,7 @@ def test_each_delivery(engine: Engine, upper: Reader) -> None:
     assert isinstance(upper.take("99", "case", encode(LOG, head, closing(head))), Duplicate)
     assert isinstance(upper.take("99", "case", encode(LOG, all_, closing(all_))), Apply)
     assert recount(upper.engine) == []
-    assert figures(upper.engine, ["origin"], Filter(), "2026-01-01")[0]["closed"] == 3
+    assert figures(upper.engine, ["origin"], Filter(), "2026-01-01", lambda d: (d,))[0]["closed"] == 3
 
 
 def test_what_is_wrong_is_never_applied(engine: Engine, upper: Reader) -> None:

@@ -1,0 +1,120 @@
+"""What stands before every route, as plain ASGI: measuring, patience with slow bodies, and a limit on asking too often."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi.routing import APIRoute
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from shared.problems import problem
+from shared.telemetry import Metrics
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
+
+
+class Measured:
+    """Counts and times answers by route template, never by path: a path may hold what a caller typed."""
+
+    def __init__(self, app: App, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                there = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *((n, v) for n, v in HEADERS if n not in there)]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            route = scope.get("route")
+            name = route.path if isinstance(route, APIRoute) else "<unmatched>"
+            self.metrics.requests.labels(name, str(status)).inc()
+            self.metrics.seconds.labels(name).observe(time.perf_counter() - begun)
+
+
+class Slow(Exception):
+    """A body did not arrive in time."""
+
+
+class Patience:
+    """Ends a request whose body takes longer than `seconds` to arrive, so that slow senders cannot hold a node."""
+
+    def __init__(self, app: App, seconds: float = 30) -> None:
+        self.app, self.seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        until = time.monotonic() + self.seconds
+        whole = started = False
+
+        async def awaited() -> Message:
+            nonlocal whole
+            if whole:
+                # After the body this only tells that the client went away, which a stream may wait for as long as it likes.
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
+            except TimeoutError:
+                raise Slow from None
+            whole = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, awaited, noted)
+        except Slow:
+            if not started:
+                answer = problem(408, "slow", f"the body did not arrive within {self.seconds:.0f} s", {"Connection": "close"})
+                await answer(scope, receive, send)
+
+
+class Limited:
+    """Refuses a caller who asks more often than `rate` (such as "600/minute"): by credential, else by address."""
+
+    def __init__(self, app: App, named: str, nameless: str) -> None:
+        self.app = app
+        self.named, self.nameless = parse(named), parse(nameless)
+        self.counts = FixedWindowRateLimiter(MemoryStorage())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+            return await self.app(scope, receive, send)
+        item, caller = self._caller(scope)
+        if self.counts.hit(item, caller):
+            return await self.app(scope, receive, send)
+        wait = max(1, int(self.counts.get_window_stats(item, caller).reset_time - time.time()) + 1)
+        answer = problem(429, "too-many", f"at most {item}; try again in {wait} s", {"Retry-After": str(wait)})
+        await answer(scope, receive, send)
+
+    def _caller(self, scope: Scope) -> tuple[RateLimitItem, str]:
+        credential = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if credential:
+            # Not checked yet, which is no hole: 256 random bits are not found by trying.
+            return self.named, hashlib.sha256(credential).hexdigest()
+        return self.nameless, (scope.get("client") or ("unknown", 0))[0]

@@ -1,0 +1,98 @@
+"""Hears logs on the node's own stream and applies them; what is missing is fetched as a range from the next node on the route."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+
+from shared import broker
+from shared import log as logs
+from shared.chain import encode
+from shared.link import Link
+from shared.publish import BATCH
+from shared.reader import Apply, Gap, Reader, Wrong
+
+
+@dataclass
+class Hearing:
+    """What one reader hears of one service's logs, from every origin at or below the node."""
+
+    link: Link
+    reader: Reader
+    service: str
+    changed: Callable[[], None]
+
+    def lease(self, origin: str) -> str:
+        return f"hear {self.reader.name}-{origin}-{self.service}"
+
+    def listener(self, origin: str, route: tuple[str, ...]) -> Callable[[], Awaitable[None]]:
+        """One turn of hearing `origin`; `route` lists the codes from the child down to it, and so stands in the subject."""
+        subject = ".".join((*route, origin, self.service))
+        durable = f"{self.reader.name}-{origin}-{self.service}"
+        held: list[Any] = []
+
+        async def turn() -> None:
+            if not await self.link.mine(self.lease(origin)):
+                return
+            if not held:
+                await broker.ensure_consumer(self.link.nc, self.link.node.code, durable, subject)
+                held.append(await self.link.js.pull_subscribe_bind(durable, stream=f"EV_{self.link.node.code}"))
+            try:
+                for message in await held[0].fetch(20, timeout=4):
+                    await self._hear(origin, message)
+            except TimeoutError:
+                # Silence and a consumer that is gone look alike: ask.
+                await self._still_there(held, durable)
+            except NatsError:
+                held.clear()
+                raise
+
+        return turn
+
+    async def _still_there(self, held: list[Any], durable: str) -> None:
+        try:
+            await self.link.js.consumer_info(f"EV_{self.link.node.code}", durable, timeout=5)
+        except (NotFoundError, NatsError, TimeoutError):
+            held.clear()
+            raise
+
+    async def _hear(self, origin: str, message: Any) -> None:
+        judgement = await self.link.thread(self.reader.take, origin, self.service, message.data)
+        if isinstance(judgement, Gap):
+            await self.repair(origin)
+            judgement = await self.link.thread(self.reader.take, origin, self.service, message.data)
+        if isinstance(judgement, Gap):
+            await message.nak(delay=2)
+        elif isinstance(judgement, Wrong):
+            await message.term()
+        else:
+            await message.ack()
+        if isinstance(judgement, Apply):
+            self.changed()
+
+    async def repair(self, origin: str) -> int:
+        """Fetch what is missing of a log from the next node on the route (or the own database); returns how many facts."""
+        log, total = f"{origin}/{self.service}", 0
+        while True:
+            known = await self.link.head(self.reader.name, log)
+            message = await self._range(origin, log, known.seq + 1)
+            if not message:
+                return total
+            judgement = await self.link.thread(self.reader.take, origin, self.service, message)
+            if not isinstance(judgement, Apply):
+                return total
+            total += len(judgement.entries)
+            self.reader.counts["repaired"] = self.reader.counts.get("repaired", 0) + len(judgement.entries)
+            self.changed()
+
+    async def _range(self, origin: str, log: str, first: int) -> bytes:
+        route = self.link.node.routes()[origin]
+        if not route:
+            found, closing = await self.link.thread(logs.read_range, self.link.engine, log, first, BATCH)
+            return encode(log, found, closing) if found else b""
+        return await self.link.request(f"rpc.{route[0]}.range", orjson.dumps({"log": log, "first": first}))

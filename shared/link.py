@@ -1,0 +1,90 @@
+"""One process's connection to its node's broker, with what its users share: threads for the database, leases, reconnecting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, TypeVar
+
+import nats
+from sqlalchemy import Engine
+
+from shared import lease
+from shared import log as logs
+from shared.chain import Head
+from shared.database import now, reading
+from shared.loops import Loops
+from shared.settings import Node
+
+T = TypeVar("T")
+RENEW = 7.0
+"""Seconds after which a lease is renewed; it runs for fifteen."""
+
+
+@dataclass
+class Link:
+    """The connection of `node`'s process. `instance` names a copy among several on one database; alone it needs no leases."""
+
+    node: Node
+    engine: Engine
+    loops: Loops
+    instance: str = field(default_factory=lambda: os.environ.get("SANJI_INSTANCE", ""))
+    nc: Any = None
+    js: Any = None
+    _leases: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reconnected = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect; waits for a broker that is not there yet, and reconnects for ever."""
+        at = self.node.broker
+        self.nc = await nats.connect(
+            at.url, user=at.user, password=at.password, max_reconnect_attempts=-1, reconnect_time_wait=0.25,
+            ping_interval=5, max_outstanding_pings=2, allow_reconnect=True, connect_timeout=2, name=self.node.code,
+            reconnected_cb=self._again, error_cb=_quiet,
+        )  # fmt: skip
+        self.js = self.nc.jetstream(timeout=5)
+
+    async def _again(self) -> None:
+        self.reconnected.set()
+
+    async def close(self) -> None:
+        """Close, and give the leases back. Nothing is lost: what was not confirmed stays in the log."""
+        if self.nc and not self.nc.is_closed:
+            # Not drain(): it waits half a minute for messages that were fetched and that nobody will ask for any more.
+            await self.nc.close()
+        if self.instance:
+            await self.thread(lease.release, self.engine, self.instance)
+
+    async def request(self, subject: str, body: bytes, timeout: float = 5) -> bytes:
+        """Raises nats.errors.Error or TimeoutError where nobody answers."""
+        return bytes((await self.nc.request(subject, body, timeout=timeout)).data)
+
+    async def mine(self, name: str) -> bool:
+        """Whether this copy holds the lease `name`; pauses where another does."""
+        if not self.instance or self._leases.get(name, 0.0) > monotonic():
+            return True
+        if await self.thread(lease.hold, self.engine, name, self.instance, now()):
+            self._leases[name] = monotonic() + RENEW
+            return True
+        await asyncio.sleep(2)
+        return False
+
+    async def thread(self, work: Callable[..., T], *args: Any) -> T:
+        """Run `work` in a thread: the database never holds up the event loop."""
+        return await asyncio.to_thread(work, *args)
+
+    async def head(self, reader: str, log: str) -> Head:
+        return await self.thread(self._head, reader, log)
+
+    def _head(self, reader: str, log: str) -> Head:
+        with reading(self.engine) as connection:
+            return logs.head(connection, reader, log)
+
+
+async def _quiet(_: Exception) -> None:
+    """The client would print every failed attempt to connect; the loops say what fails, with the reason."""
