@@ -16,7 +16,7 @@ from shared.problems import TITLES
 
 VERSION = "1"
 TEMPLATE = "#/components/schemas/{model}"
-ALWAYS, KNOWN, EVERYWHERE, CHANGING = (500,), (401, 403), (404, 422, 429), (408, 409, 413, 503)
+ALWAYS, KNOWN, EVERYWHERE, CHANGING = (500,), (401, 403), (404, 422, 429, 503), (408, 409, 413)
 """Statuses by what an operation is: any at all, one behind a guard, one of the API, one that changes something."""
 
 HEADERS = {

@@ -23,6 +23,7 @@ from contracts.base import REGISTRY
 from contracts.case import CaseHandled
 from deploy.asyncapi import example
 from deploy.document import GENERATED, ROUTERS, openapi
+from deploy.node import ROUTERS as served
 from deploy.openapi import describe
 from deploy.render import render
 from deploy.topology import load
@@ -94,6 +95,10 @@ def test_openapi_is_valid(name: str) -> None:
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
+def test_the_documented_routes_are_those_that_a_node_serves() -> None:
+    assert served == ROUTERS
+
+
 def test_the_combined_document_holds_all_operations() -> None:
     whole = dict(operations(openapi()))
     parts = {name: set(dict(operations(stored(f"openapi/{name}.json")))) for name in ROUTERS}
@@ -113,7 +118,7 @@ def test_every_operation_says_who_may_call_and_which_problems_come_back() -> Non
             roles = [scope for alternative in operation["security"] for scope in alternative["bearer"]]
             assert roles == sorted(guard.roles or ())
             assert {"401", "403"} <= set(operation["responses"]) if roles else "401" not in operation["responses"]
-            assert {"404", "422", "429", "500"} <= set(operation["responses"])
+            assert {"404", "422", "429", "500", "503"} <= set(operation["responses"])
             assert ("409" in operation["responses"]) == (method != "GET")
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
