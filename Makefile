@@ -9,12 +9,16 @@ CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs,)
 help: ## list the entry points
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/.ok: requirements.lock
-	@echo "== setting up Python packages in .venv"
+.venv/bin/uv:
+	@echo "== setting up Python in .venv"
 	@test -x $(PY) || python3 -m venv .venv || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq -y install --no-install-recommends python3-venv && rm -rf .venv && python3 -m venv .venv; } \
 	  || { echo "python3 has no venv module: install your system's python3-venv package"; exit 1; }
 	@.venv/bin/pip install -q uv==0.13.9
+
+.venv/.ok: .venv/bin/uv requirements.lock pyproject.toml
+	@echo "== setting up Python packages in .venv"
 	@.venv/bin/uv pip install -q $(CERTS) --require-hashes -r requirements.lock --python $(PY)
+	@.venv/bin/uv pip install -q --no-deps --no-build-isolation --python $(PY) -e .
 	@touch $@
 
 demo: .venv/.ok services/web/app/dist/.ok ## seven nodes on three tiers with generated cases; DATA=file plays a record, SPEED=N paces it
@@ -39,7 +43,7 @@ check: .venv/.ok ## style and strict types
 sim: .venv/.ok ## the seeded federation, SEEDS=N seeds
 	@SEEDS=$(or $(SEEDS),2000) $(PY) -m pytest -q tests/federation/test_simulation.py -s
 
-lock: .venv/.ok ## resolve requirements.in into requirements.lock
+lock: .venv/bin/uv ## resolve requirements.in into requirements.lock
 	@.venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 requirements.in -o requirements.lock
 
 contracts: .venv/.ok ## write the schemas and interface documents anew; a published shape stays as it is
