@@ -38,6 +38,12 @@ class Nursery:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    def kill(self) -> None:
+        """End it as the system would in need; for those who try what happens then."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
     def close(self) -> None:
         """End it, and with it everything that still lives."""
         if self._process and self._process.stdin:

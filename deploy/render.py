@@ -62,7 +62,8 @@ def broker(topology: Topology, spec: Spec, base: Path) -> str:
     if spec.parent:
         above = topology.node(spec.parent)
         login = f"leaf_{spec.code}:{secret(base, spec.code, 'leaf')}"
-        remote = f', remotes: [{{ url: "nats://{login}@127.0.0.1:{above.leaf_port}", account: NODE }}]'
+        where = spec.uplink or f"127.0.0.1:{above.leaf_port}"
+        remote = f', remotes: [{{ url: "nats://{login}@{where}", account: NODE }}]'
     imports = [line for child in children for line in _imports(child)]
     return "\n".join(
         [

@@ -27,6 +27,7 @@ class Spec(BaseModel):
     calendar: str
     port: int = Field(ge=1024, le=65500)
     database_url: str | None = None
+    uplink: str | None = Field(default=None, pattern=r"^[0-9A-Za-z.:-]+$", description="host:port of the parent's link listener")
 
     @property
     def url(self) -> str:
