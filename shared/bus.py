@@ -34,7 +34,8 @@ class Bus:
     def __init__(
         self, node: Node, engine: Engine, loops: Loops, publishes: tuple[str, ...], readers: tuple[tuple[Reader, str], ...]
     ) -> None:
-        self.link = Link(node, engine, loops)
+        services = (*publishes, *(f"{reader.name}:{service}" for reader, service in readers))
+        self.link = Link(node, engine, loops, group=",".join(services))
         self.publishers = [Publisher(self.link, service) for service in publishes]
         self.hearings = [Hearing(self.link, reader, service, self._moved) for reader, service in readers]
         self.comparison = Comparison(self.link, self.hearings)

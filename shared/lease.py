@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 
 from sqlalchemy import Column, Engine, String, Table, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.clock import stamp
-from shared.database import metadata
+from shared.database import metadata, reading
 
 leases = Table(
     "leases",
@@ -37,7 +38,21 @@ def hold(engine: Engine, name: str, holder: str, at: datetime, seconds: float = 
         return False
 
 
-def release(engine: Engine, holder: str) -> None:
-    """Give back everything at an orderly stop, so that nobody has to wait for the end of a lease."""
+def join(engine: Engine, group: str, holder: str, at: datetime) -> list[str]:
+    """Say that the copy `holder` lives; answers all copies of the group that do, itself included."""
+    hold(engine, f"copy {group} {holder}", holder, at)
+    with reading(engine) as connection:
+        living = (leases.c.name.startswith(f"copy {group} ", autoescape=True), leases.c.until >= stamp(at))
+        return sorted({holder, *(row.holder for row in connection.execute(select(leases.c.holder).where(*living)))})
+
+
+def owner(name: str, copies: list[str]) -> str:
+    """Which of the living copies a thing falls to: the same answer at each of them, and evenly spread."""
+    return max(copies, key=lambda copy: hashlib.sha256(f"{copy}\0{name}".encode()).digest())
+
+
+def release(engine: Engine, holder: str, name: str | None = None) -> None:
+    """Give back one lease, or everything at an orderly stop, so that nobody has to wait for its end."""
+    mine = [leases.c.holder == holder] + ([leases.c.name == name] if name else [])
     with engine.begin() as connection:
-        connection.execute(delete(leases).where(leases.c.holder == holder))
+        connection.execute(delete(leases).where(*mine))

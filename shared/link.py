@@ -34,7 +34,11 @@ class Link:
     instance: str = field(default_factory=lambda: os.environ.get("SANJI_INSTANCE", ""))
     nc: Any = None
     js: Any = None
+    group: str = "all"
+    """Copies of the same group share its work; a process that only publishes shares nothing with one that only hears."""
     _leases: dict[str, float] = field(default_factory=dict)
+    _known: list[str] = field(default_factory=list)
+    _asked: float = -RENEW
 
     def __post_init__(self) -> None:
         self.reconnected = asyncio.Event()
@@ -66,13 +70,27 @@ class Link:
 
     async def mine(self, name: str) -> bool:
         """Whether this copy holds the lease `name`; pauses where another does."""
-        if not self.instance or self._leases.get(name, 0.0) > monotonic():
+        if not self.instance:
             return True
-        if await self.thread(lease.hold, self.engine, name, self.instance, now()):
-            self._leases[name] = monotonic() + RENEW
-            return True
-        await asyncio.sleep(2)
+        falls_to = lease.owner(name, await self._copies())
+        if falls_to == self.instance:
+            if self._leases.get(name, 0.0) > monotonic():
+                return True
+            if await self.thread(lease.hold, self.engine, name, self.instance, now()):
+                self._leases[name] = monotonic() + RENEW
+                return True
+        elif self._leases.pop(name, None) is not None:
+            # Another copy has come and this part falls to it now.
+            await self.thread(lease.release, self.engine, self.instance, name)
+        await asyncio.sleep(1)
         return False
+
+    async def _copies(self) -> list[str]:
+        """The living copies of this process, asked for every few seconds."""
+        if self._asked + RENEW / 2 < monotonic():
+            self._asked = monotonic()
+            self._known = await self.thread(lease.join, self.engine, self.group, self.instance, now())
+        return self._known
 
     async def thread(self, work: Callable[..., T], *args: Any) -> T:
         """Run `work` in a thread: the database never holds up the event loop."""
