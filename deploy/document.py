@@ -8,33 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from fastapi import APIRouter
 
 import services
-import services.case.api
-import services.evaluation.api
-import services.grid.api
-import services.web.api
 from contracts.base import REGISTRY, Fact
 from deploy.asyncapi import document as bus
 from deploy.facts import schema
-from deploy.openapi import describe
-from shared.web import health
+from deploy.routers import ROUTERS, openapi
 
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 GENERATED, PUBLISHED = CONTRACTS / "generated", CONTRACTS / "published"
-ROUTERS: dict[str, APIRouter] = {
-    "case": services.case.api.router,
-    "grid": services.grid.api.router,
-    "evaluation": services.evaluation.api.router,
-    "web": services.web.api.router,
-}
-ABOUT = "The same interface at every node, whatever its place: a node answers for its own area and for all below it."
-
-
-def openapi() -> dict[str, Any]:
-    """The combined OpenAPI document of a node."""
-    return describe("Sanji", [*ROUTERS.values(), health()], ABOUT)
 
 
 def hears() -> dict[str, tuple[type[Fact], ...]]:
@@ -57,8 +39,7 @@ def graph() -> str:
 def generated() -> dict[str, bytes]:
     """Every generated file by its path under contracts/generated."""
     files = {f"facts/{name}.json": _json(schema(kind)) for name, kind in REGISTRY.items()}
-    for name, router in ROUTERS.items():
-        files[f"openapi/{name}.json"] = _json(describe(f"Sanji {name}", [router, health()], ABOUT))
+    files |= {f"openapi/{name}.json": _json(openapi(name)) for name in ROUTERS}
     return files | {
         "openapi/sanji.json": _json(openapi()),
         "asyncapi.json": _json(bus(REGISTRY)),

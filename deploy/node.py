@@ -10,13 +10,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
-import services.case.api
-import services.evaluation.api
-import services.grid.api
-import services.web.api
 from deploy.migrate import behind, migrate
+from deploy.routers import ROUTERS, document
 from deploy.topology import SERVICES
 from services.evaluation.handlers import READER, fold
 from services.grid.packs import Pack
@@ -36,13 +34,8 @@ from shared.telemetry import configure_logs
 from shared.web import Runtime, create
 from shared.writer import Writer
 
-ROUTERS: dict[str, APIRouter] = {
-    "case": services.case.api.router,
-    "grid": services.grid.api.router,
-    "evaluation": services.evaluation.api.router,
-    "web": services.web.api.router,
-}
 ALL = SERVICES
+CONTRACTS = Path(__file__).resolve().parent.parent / "contracts" / "generated"
 
 
 @dataclass(frozen=True)
@@ -123,6 +116,10 @@ def build(path: Path, wanted: tuple[str, ...] = ALL) -> FastAPI:
     engine.dispose()
     runtime = assemble(path, wanted)
     app = create(runtime, f"Sanji {node.code}", [ROUTERS[name] for name in wanted])
+    document(app, wanted)
+    if "web" in wanted:
+        # Where a fact's `dataschema`, less its urn:sanji: in front, is found.
+        app.mount("/contracts", StaticFiles(directory=CONTRACTS), name="contracts")
     if wanted == ("web",):
         others = {name: f"http://{node.host}:{port}" for name, port in node.ports.items()}
         app.mount("/api", Front(others))

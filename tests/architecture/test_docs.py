@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from typer.core import TyperGroup
 
 from deploy.cli import app
-from deploy.node import ROUTERS
+from deploy.routers import ROUTERS
 from shared.auth import Guard
 from shared.web import health
 

@@ -22,10 +22,10 @@ from sqlalchemy import Engine
 from contracts.base import REGISTRY
 from contracts.case import CaseHandled
 from deploy.asyncapi import example
-from deploy.document import GENERATED, ROUTERS, openapi
-from deploy.node import ROUTERS as served
+from deploy.document import GENERATED
 from deploy.openapi import describe
 from deploy.render import render
+from deploy.routers import ROUTERS, openapi
 from deploy.topology import load
 from shared import broker
 from shared.auth import Guard, allow, public
@@ -93,10 +93,6 @@ def test_openapi_is_valid(name: str) -> None:
     document = stored(f"openapi/{name}.json")
     assert document["openapi"].startswith("3.1.")
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
-
-
-def test_the_documented_routes_are_those_that_a_node_serves() -> None:
-    assert served == ROUTERS
 
 
 def test_the_combined_document_holds_all_operations() -> None:
