@@ -168,4 +168,5 @@ def serve(settings: str, service: str | None = None) -> None:
     )
     server = uvicorn.Server(config)
     app.state.runtime.leaving = lambda: server.should_exit
-    asyncio.run(server.serve())
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve())

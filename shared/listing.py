@@ -44,7 +44,7 @@ def page(
         inside = [d for (d,) in connection.execute(select(table.c.division).distinct()) if wanted.area in chain(d)]
         query = query.where(table.c.division.in_(inside))
     query = query.order_by(table.c.changed_at, table.c.id).limit(wanted.limit + 1)
-    rows = [dict(r) for r in connection.execute(query).mappings()]
+    rows = [dict(zip(columns, r, strict=True)) for r in connection.execute(query)]
     if len(rows) <= wanted.limit:
         return rows, None
     rows = rows[: wanted.limit]

@@ -27,7 +27,8 @@ FORMULA = {
 }
 
 
-def runtime(request: Request) -> Runtime:
+async def runtime(request: Request) -> Runtime:
+    # Async although it waits for nothing: what is not is sent through a thread, which costs more than the look-up.
     found: Runtime = request.app.state.runtime
     return found
 
