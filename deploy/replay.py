@@ -35,14 +35,15 @@ def planned(file: Path, mapping: Mapping, topology: Topology, into: str | None =
     cells = load_pack(ROOT / topology.pack).cells.cells
     leaves = [into] if into else topology.leaves()
     counties = {code: [c for c in cells if c.division.startswith(code)] for code in leaves}
-    plan: Plan = {code: [] for code in leaves}
+    found: dict[str, list[tuple[str, dict[str, Any]]]] = {code: [] for code in leaves}
     for row in rows(file, mapping):
-        spot = None if into else place(str(row["id"]), counties)
-        plan[spot.county if spot else leaves[0]] += events(row, mapping, spot)
-    for county in plan.values():
-        # Stable: the steps of one case that share a moment keep their order. What is no time is refused wherever it stands.
-        county.sort(key=lambda event: str(event["time"]))
-    return plan
+        spot, told = None if into else place(str(row["id"]), counties), ""
+        for event in events(row, mapping, spot):
+            # A step dated before the one it follows is sent after it all the same, so that it is refused for its own fault.
+            told = max(told, str(event["time"]))
+            found[spot.county if spot else leaves[0]].append((told, event))
+    # Stable: the steps of one case that share a moment keep their order. What is no time is refused wherever it stands.
+    return {code: [event for _, event in sorted(told, key=lambda pair: pair[0])] for code, told in found.items()}
 
 
 def span(plan: Plan) -> float:
