@@ -10,11 +10,11 @@ def stamp(instant: datetime) -> str:
     """UTC with microseconds, always the same length: text order is time order on every database."""
     if instant.tzinfo is None:
         raise ValueError("an instant needs its offset from UTC")
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def unstamp(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def civil_day(instant: datetime, zone: ZoneInfo) -> str:

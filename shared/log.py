@@ -62,6 +62,9 @@ heads = Table(
 SEALER, PUBLISHER = "sealer", "publisher"
 
 _INSERT = insert(entries)
+_PLACES = select(entries.c.fact_id, entries.c.log, entries.c.seq).where(
+    entries.c.fact_id.in_(bindparam("ids", expanding=True))
+)
 _SEAL = (
     update(entries)
     .where(entries.c.id == bindparam("row"))
@@ -162,19 +165,27 @@ class Repeated(Exception):
     """A fact's id was used before, in another log."""
 
 
-def keep(connection: Connection, log: str, fresh: Sequence[Entry], facts: Sequence[tuple[str, str]], chain: bytes) -> None:
-    """Store verified entries of another log as they came; `facts` are their (id, type), `chain` the value before the first."""
-    rows = []
-    for entry, (fact_id, kind) in zip(fresh, facts, strict=True):
-        chain = link(chain, entry)
-        rows.append({"log": log, "fact_id": fact_id, "type": kind, "chain": chain, **entry._asdict()})
+def keep(
+    connection: Connection, log: str, fresh: Sequence[Entry], facts: Sequence[tuple[str, str]], chains: Sequence[bytes]
+) -> None:
+    """Store verified entries of another log as they came; `facts` are their (id, type), `chains` the value after each.
+
+    What another reader of this node stored already is left alone. Raises Repeated for an id that stands elsewhere.
+    """
+    rows = [
+        {"log": log, "fact_id": fact_id, "type": kind, "chain": chain, **entry._asdict()}
+        for entry, (fact_id, kind), chain in zip(fresh, facts, chains, strict=True)
+    ]
     known = set()
+    places = {row["fact_id"]: row["seq"] for row in rows}
+    if len(places) < len(rows):
+        raise Repeated("one fact stands in the batch twice")
     for start in range(0, len(rows), 500):
         ids = [r["fact_id"] for r in rows[start : start + 500]]
-        for row in connection.execute(select(entries.c.fact_id, entries.c.log).where(entries.c.fact_id.in_(ids))):
-            if row.log != log:
-                raise Repeated(f"the fact {row.fact_id} stands in {row.log} already")
+        for row in connection.execute(_PLACES, {"ids": ids}):
+            if row.log != log or row.seq != places[row.fact_id]:
+                raise Repeated(f"the fact {row.fact_id} stands at {row.seq} of {row.log} already")
             known.add(row.fact_id)
     rows = [r for r in rows if r["fact_id"] not in known]
     if rows:
-        connection.execute(insert(entries), rows)
+        connection.execute(_INSERT, rows)

@@ -81,7 +81,7 @@ class Reader:
                 if not move_head(connection, self.name, log, old, judgement.head, stamp(now())):
                     connection.rollback()
                     return Duplicate()
-                keep(connection, log, judgement.entries, events, old.chain)
+                keep(connection, log, judgement.entries, events, judgement.chains)
                 self.fold(connection, log.split("/")[0], facts)
             return judgement
 

@@ -10,9 +10,10 @@ from shared.chain import Entry, Head, link
 
 @dataclass(frozen=True)
 class Apply:
-    """These entries are new, in order and prove themselves; after them the head is `head`."""
+    """These entries are new, in order and prove themselves; `chains` has the value after each, `head` stands after all."""
 
     entries: tuple[Entry, ...]
+    chains: tuple[bytes, ...]
     head: Head
 
 
@@ -53,9 +54,9 @@ def judge(head: Head, entries: Sequence[Entry], closing: bytes) -> Judgement:
     epochs = [head.epoch, *(e.epoch for e in fresh)]
     if any(b < a for a, b in zip(epochs, epochs[1:], strict=False)):
         return Wrong("an epoch runs backwards")
-    chain = head.chain
+    chains = [head.chain]
     for entry in fresh:
-        chain = link(chain, entry)
-    if chain != closing:
+        chains.append(link(chains[-1], entry))
+    if chains[-1] != closing:
         return Wrong(f"the chain breaks between {head.seq + 1} and {entries[-1].seq}")
-    return Apply(fresh, Head(fresh[-1].epoch, fresh[-1].seq, chain))
+    return Apply(fresh, tuple(chains[1:]), Head(fresh[-1].epoch, fresh[-1].seq, chains[-1]))
