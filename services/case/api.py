@@ -8,23 +8,42 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.case import Channel
 from services.case import domain, queries
 from services.case.commands import Report, act, report
-from services.case.push import take
+from services.case.push import again, take
 from shared.auth import Caller, allow, public
 from shared.database import Tx
-from shared.errors import Invalid
+from shared.errors import Forbidden, Invalid
 from shared.listing import Wanted, answer
 from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"])
 STAFF = ("acceptor", "shift_supervisor", "dispatcher", "department", "checker", "evaluator", "administrator", "auditor")
+CATEGORY = "^[0-9A-Z]{2,20}$"
 CHUNK = 100
 """Events of one push that share a turn of the writer, so that a large batch does not hold up everybody else."""
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds the character U+0000, which databases do not keep")
+    return text
+
+
+def _as_json(event: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for what the body's reader lets through although no JSON writes it, such as half a character."""
+    try:
+        orjson.dumps(event)
+    except TypeError as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+    return event
+
+
+Id = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z._:-]+$")]
 
 
 class NewReport(BaseModel):
@@ -35,7 +54,7 @@ class NewReport(BaseModel):
     lon: float = Field(ge=-180, le=180, examples=[87.62])
     lat: float = Field(ge=-90, le=90, examples=[43.72])
     channel: Channel = "collector"
-    text: str | None = Field(None, max_length=2000, description="stays at this node")
+    text: Annotated[str, AfterValidator(_without_nul)] | None = Field(None, max_length=2000, description="stays at this node")
 
 
 class NewAction(BaseModel):
@@ -75,7 +94,7 @@ async def create(
 
 @router.post("/cases/{case_id}/actions")
 async def do(
-    case_id: str, body: NewAction, here: Here,
+    case_id: Id, body: NewAction, here: Here,
     caller: Annotated[Caller, allow(*STAFF, "integrator")],
 ) -> dict[str, Any]:  # fmt: skip
     """Take one step of the workflow."""
@@ -89,7 +108,7 @@ async def do(
 
 
 @router.get("/cases/{case_id}")
-def one(case_id: str, here: Here, caller: Annotated[Caller, allow(*STAFF, "integrator")]) -> dict[str, Any]:
+def one(case_id: Id, here: Here, caller: Annotated[Caller, allow(*STAFF, "integrator")]) -> dict[str, Any]:
     """One case and what the caller may do with it now."""
     row = queries.one(here.engine, case_id)
     return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
@@ -98,7 +117,7 @@ def one(case_id: str, here: Here, caller: Annotated[Caller, allow(*STAFF, "integ
 @router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})
 def many(
     request: Request, here: Here, _: Annotated[Caller, allow(*STAFF, "integrator")],
-    category: Annotated[str | None, Query(max_length=20)] = None,
+    category: Annotated[str | None, Query(pattern=CATEGORY, examples=["E0101"])] = None,
     state: domain.State | None = None,
     area: Annotated[str | None, Query(max_length=20, description="a division and all within it")] = None,
     reported_from: Annotated[str | None, Query(description="instant with offset")] = None,
@@ -177,8 +196,12 @@ def waiting(
     request: Request, here: Here, caller: Annotated[Caller, allow("administrator", "integrator")],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Refused events that wait to be corrected; a platform sees its own."""
+    """Refused events that wait to be corrected, as they came, with all their texts; a platform sees its own."""
     refuse_unknown(request)
+    if "administrator" in caller.roles:
+        return queries.quarantined(here.engine, limit, None)
+    if caller.platform is None:
+        raise Forbidden("a platform reads what was refused of it with its API key")
     return queries.quarantined(here.engine, limit, caller.platform)
 
 
@@ -186,12 +209,10 @@ class Correction(BaseModel):
     """The event as it should have been; without it the kept one is tried again."""
 
     model_config = ConfigDict(extra="forbid")
-    event: dict[str, Any] | None = None
+    event: Annotated[dict[str, Any], AfterValidator(_as_json)] | None = None
 
 
 @router.post("/quarantine/{item}/replay")
-async def replay(item: str, body: Correction, here: Here, _: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
+async def replay(item: Id, body: Correction, here: Here, _: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
     """Try a refused event again, corrected or as it was."""
-    kept = queries.kept(here.engine, item)
-    event = kept["event"] if body.event is None else body.event
-    return await asyncio.wrap_future(here.writer.submit(lambda tx: take(tx, here.extra["around"], kept["source"], event)))
+    return await asyncio.wrap_future(here.writer.submit(lambda tx: again(tx, here.extra["around"], item, body.event)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -91,13 +93,15 @@ def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = Non
     at = at or tx.now()
     if at > tx.now() + LEEWAY:
         raise Invalid("a report cannot lie in the future", field="/time")
-    _, edition = around.limit(what.category)
-    place = around.locate(what.lon, what.lat)
+    with _about("/category"):
+        _, edition = around.limit(what.category)
+    with _about("/lon"):
+        place = around.locate(what.lon, what.lat)
     day = civil_day(at, around.zone)
     row = {
         "id": tx.new_id(), "number": _number(tx, day), "version": 1, "state": "reported", "edition": edition,
-        "division": place.division, "cell": place.cell, "reported_at": stamp(at), "changed_at": stamp(tx.now()),
-        **vars(what),
+        "division": place.division, "cell": place.cell, "reported_at": stamp(at), "last_at": stamp(at),
+        "changed_at": stamp(tx.now()), **vars(what),
     }  # fmt: skip
     tx.execute(_ADD, row)
     tx.state(
@@ -117,12 +121,21 @@ def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = Non
     return row
 
 
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """What is refused inside is the fault of this field: what a place or a limit is looked up for, the look-up cannot know."""
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid(error.detail, field=field) from None
+
+
 def act(
     tx: Tx, around: Surroundings, case_id: str, action: domain.Action, roles: frozenset[str], *,
     version: int | None = None, at: datetime | None = None, given: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Take one step of the workflow. Raises NotFound, Conflict (state or version), Forbidden, Invalid."""
-    given, at = given or {}, at or tx.now()
+    given = given or {}
     found = tx.execute(_FIND, {"case": case_id}).mappings().first()
     if found is None:
         raise NotFound("no such case here", field="/case")
@@ -130,9 +143,11 @@ def act(
     if version is not None and version != row["version"]:
         raise Conflict(f"the case has version {row['version']}, not {version}", field="/version", version=row["version"])
     row_step = domain.step(row["state"], action, roles)
+    # A platform's clock, or another copy's, may be ahead of ours: whoever acts now acts after them all the same.
+    at = at or max(tx.now(), _last(row))
     _in_order(tx, row, at)
     changes, fact = _DECIDE[action](around, row, at, given)
-    changes |= {"state": row_step.target, "version": row["version"] + 1, "changed_at": stamp(tx.now())}
+    changes |= {"state": row_step.target, "version": row["version"] + 1, "last_at": stamp(at), "changed_at": stamp(tx.now())}
     hit = tx.execute(_CHANGE, {"case": case_id, "seen": row["version"], **changes})
     if hit.rowcount != 1:
         raise Conflict("somebody else acted on this case at the same moment", field="/version")
@@ -144,9 +159,13 @@ def _in_order(tx: Tx, row: dict[str, Any], at: datetime) -> None:
     """A step may lie neither in the future nor before the step before it."""
     if at > tx.now() + LEEWAY:
         raise Invalid("a step cannot lie in the future", field="/time")
-    last = max(row[k] for k in ("reported_at", "filed_at", "handled_at") if row[k])
-    if at < unstamp(last):
-        raise Invalid(f"before the step that came before it ({last})", field="/time")
+    if at < _last(row):
+        raise Invalid(f"before the step that came before it ({stamp(_last(row))})", field="/time")
+
+
+def _last(row: dict[str, Any]) -> datetime:
+    """When the last step happened; rows older than that column know only some of their steps."""
+    return unstamp(row["last_at"] or max(row[k] for k in ("reported_at", "filed_at", "handled_at") if row[k]))
 
 
 def _common(around: Surroundings, row: dict[str, Any], at: datetime) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
-from typing import Any, Literal
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from contracts.base import Instant
@@ -17,11 +20,23 @@ from services.case.commands import Report, Surroundings, act, report
 from services.case.tables import cases, platform_cases, pushed, quarantine
 from shared.clock import stamp
 from shared.database import Tx
-from shared.errors import Conflict, Forbidden, Invalid, SanjiError
+from shared.errors import Conflict, Forbidden, Invalid, NotFound, SanjiError
 
-NUL = b"\\u0000"
+NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+"""The character U+0000 as JSON writes it, and not a backslash that somebody wrote before `u0000`."""
 MAX_DEPTH = 8
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 ROLE = frozenset({"integrator"})
+
+
+def _plausible(at: datetime) -> datetime:
+    if at < EARLIEST:
+        raise ValueError(f"lies before {EARLIEST:%Y}")
+    return at
+
+
+Moment = Annotated[Instant, AfterValidator(_plausible)]
+"""An instant at which somebody can have reported or done something."""
 
 
 class _Strict(BaseModel):
@@ -39,7 +54,7 @@ class Reported(_Strict):
 
 
 class Filed(_Strict):
-    due: Instant | None = None
+    due: Moment | None = None
 
 
 class Dispatched(_Strict):
@@ -62,9 +77,10 @@ class Event(BaseModel):
     id: str = Field(min_length=1, max_length=120)
     source: str = Field(min_length=1, max_length=200)
     type: str = Field(max_length=80)
-    time: Instant
+    time: Moment
     subject: str = Field(min_length=1, max_length=120, description="the platform's own id of the case")
     data: dict[str, Any] = {}
+    data_base64: None = Field(None, description="not taken: what is in it would go unread")
 
 
 PREFIX = "cn.sanji.platform.case."
@@ -97,7 +113,38 @@ def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any
 
     A refused item is kept in the quarantine in this same transaction and leaves nothing else behind.
     """
+    result = _tried(tx, around, platform, raw)
+    if result["outcome"] == "refused":
+        kept = _fit(raw)
+        named = isinstance(kept, dict) and isinstance(kept.get("id"), str) and kept["id"]
+        event_id = kept["id"][:120] if named else f"unnamed-{tx.new_id()}"
+        tx.execute(delete(quarantine).where(quarantine.c.source == platform, quarantine.c.event_id == event_id))
+        row = {"id": tx.new_id(), "source": platform, "event_id": event_id, "received_at": stamp(tx.now())}
+        tx.execute(insert(quarantine), row | _why(result) | {"event": kept})
+    return result
+
+
+def again(tx: Tx, around: Surroundings, item: str, raw: Any = None) -> dict[str, Any]:
+    """Try what waits as `item` again, as it is or corrected to `raw`; answers as `take` does. Raises NotFound.
+
+    Once it is taken the item is done, whatever id the correction gave it; refused again it stays the same item, as last tried.
+    """
+    row = tx.execute(select(quarantine).where(quarantine.c.id == item)).mappings().first()
+    if row is None:
+        raise NotFound("no such item in the quarantine", field="/item")
+    raw = row["event"] if raw is None else raw
+    result = _tried(tx, around, row["source"], raw)
+    refused = result["outcome"] == "refused"
+    values = _why(result) | {"event": _fit(raw)} if refused else {"replayed_at": stamp(tx.now())}
+    tx.execute(update(quarantine).where(quarantine.c.id == item, quarantine.c.replayed_at.is_(None)).values(**values))
+    return result
+
+
+def _tried(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any]:
+    """What becomes of an event; one that is refused leaves nothing behind."""
     name = raw.get("id") if isinstance(raw, dict) else None
+    # Anything else would be sent back as it came, however deep it is nested.
+    name = name if isinstance(name, str | int | float) else None
     try:
         with tx.attempt():
             event = _parse(raw)
@@ -106,17 +153,17 @@ def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any
             known = _known(tx, event, raw)
             case_id = known or _apply(tx, around, event, raw)
     except SanjiError as error:
-        _set_aside(tx, platform, raw, error)
-        return {"id": name, "outcome": "refused", "field": error.field, "reason": error.detail}
+        # A field may be a name that the sender made up, as long as he liked.
+        return {"id": name, "outcome": "refused", "field": error.field and error.field[:200], "reason": error.detail[:500]}
     if known is None:
-        _release(tx, event)
+        tx.execute(_RELEASE, {"of": event.source, "named": event.id, "at": stamp(tx.now())})
     return {"id": name, "outcome": "duplicate" if known else "accepted", "case": case_id}
 
 
 def _parse(raw: Any) -> Event:
     if depth(raw) > MAX_DEPTH:
         raise Invalid(f"nested deeper than {MAX_DEPTH}", field="/")
-    if NUL in orjson.dumps(raw):
+    if NUL.search(orjson.dumps(raw)):
         raise Invalid("a text holds the character U+0000, which databases do not keep", field="/")
     try:
         event = Event.model_validate(raw)
@@ -166,15 +213,27 @@ def _apply(tx: Tx, around: Surroundings, event: Event, raw: Any) -> str:
     if isinstance(data, Reported):
         if case_id:
             raise Conflict("this case was reported before, by another event", field="/subject")
-        case_id = str(report(tx, around, Report(**data.model_dump()), event.time)["id"])
+        with _named({"/category": "/data/category", "/lon": "/data/lon"}):
+            case_id = str(report(tx, around, Report(**data.model_dump()), event.time)["id"])
         tx.execute(_ADD_CASE, {"source": event.source, "subject": event.subject, "case_id": case_id})
     elif case_id is None or action is None:
         raise Conflict("this case was never reported here; send its report first", field="/subject")
     else:
-        _step(tx, around, case_id, action, event.time, data.model_dump())
+        with _named({"/action": "/type"}):
+            _step(tx, around, case_id, action, event.time, data.model_dump())
     row = {"source": event.source, "id": event.id, "digest": _digest(raw), "case_id": case_id}
     tx.execute(_ADD, row)
     return case_id
+
+
+@contextmanager
+def _named(fields: Mapping[str, str]) -> Iterator[None]:
+    """What a use case calls by its own names is called as the event has it."""
+    try:
+        yield
+    except SanjiError as error:
+        error.field = fields.get(error.field or "", error.field)
+        raise
 
 
 def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at: datetime, given: dict[str, Any]) -> None:
@@ -188,22 +247,13 @@ def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at:
         act(tx, around, case_id, step, ROLE, at=at, given={"department": "unnamed", **given})
 
 
-def _set_aside(tx: Tx, platform: str, raw: Any, error: SanjiError) -> None:
+def _fit(raw: Any) -> Any:
+    """A refused event as it can be kept."""
     if depth(raw) > MAX_DEPTH:
         # Too deep for any reader's stack: only what lies at its surface is kept.
         raw = {k: v for k, v in raw.items() if not isinstance(v, dict | list)} if isinstance(raw, dict) else None
-    raw = orjson.loads(orjson.dumps(raw).replace(NUL, b"\\ufffd"))
-    named = isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"]
-    event_id = raw["id"][:120] if named else f"unnamed-{tx.new_id()}"
-    tx.execute(delete(quarantine).where(quarantine.c.source == platform, quarantine.c.event_id == event_id))
-    tx.execute(
-        insert(quarantine),
-        {
-            "id": tx.new_id(), "source": platform, "event_id": event_id, "event": raw, "field": error.field,
-            "reason": error.detail[:500], "received_at": stamp(tx.now()),
-        },
-    )  # fmt: skip
+    return orjson.loads(NUL.sub(rb"\1\\ufffd", orjson.dumps(raw)))
 
 
-def _release(tx: Tx, event: Event) -> None:
-    tx.execute(_RELEASE, {"of": event.source, "named": event.id, "at": stamp(tx.now())})
+def _why(result: dict[str, Any]) -> dict[str, Any]:
+    return {"field": result["field"], "reason": result["reason"]}

@@ -38,16 +38,9 @@ def many(engine: Engine, wanted: Wanted, chain: Chain) -> tuple[list[dict[str, A
 
 def quarantined(engine: Engine, limit: int, platform: str | None) -> list[dict[str, Any]]:
     """Refused events that wait, oldest first, with the event as it came; of one platform or of all."""
-    query = select(quarantine).where(quarantine.c.replayed_at.is_(None)).order_by(quarantine.c.received_at).limit(limit)
+    order = (quarantine.c.received_at, quarantine.c.id)
+    query = select(quarantine).where(quarantine.c.replayed_at.is_(None)).order_by(*order).limit(limit)
     if platform is not None:
         query = query.where(quarantine.c.source == platform)
     with reading(engine) as connection:
         return [dict(r) for r in connection.execute(query).mappings()]
-
-
-def kept(engine: Engine, item: str) -> dict[str, Any]:
-    with reading(engine) as connection:
-        row = connection.execute(select(quarantine).where(quarantine.c.id == item)).mappings().first()
-    if row is None:
-        raise NotFound("no such item in the quarantine", field="/item")
-    return dict(row)

@@ -33,6 +33,8 @@ cases = Table(
     Column("handled_at", INSTANT),
     Column("ended_at", INSTANT),
     Column("on_time", Boolean),
+    # When the last step happened, which `changed_at` does not say: it is when this node learnt of it.
+    Column("last_at", INSTANT),
     Column("changed_at", INSTANT, nullable=False),
     Index("case_cases_changed", "changed_at", "id"),
     Index("case_cases_state", "state", "due_at"),
