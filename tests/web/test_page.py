@@ -1,225 +1,283 @@
-"""The page in a real browser over fixed figures: both languages, light and dark, at a desk and on a small phone."""
+"""The page of real nodes in a real browser: its figures, its map, the way down and up, and what it shows when something dies."""
 
 from __future__ import annotations
 
-import os
-import socket
+import re
+import signal
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import orjson
 import pytest
-import uvicorn
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import StreamingResponse
-from playwright.sync_api import Browser as Running
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from services.web.statics import DIST, Statics, accepted
-from tests.web.browser import APP, FLAGS, ROOT, alone, find
+from tests.web.browser import APP, NODE
+from tests.web.conftest import GENERATED, LEAVES, LONG_AGO, MIDDLE, ROOT_NODE, Ground, until
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("page")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("page")]
 
-AREAS = [("650102", "天山区", "Tianshan", 87.60), ("650103", "沙依巴克区", "Shayibak", 87.50),
-         ("650104", "新市区", "Xinshi", 87.40)]  # fmt: skip
-KEYS = ("reported", "refused", "filed", "closed", "closed_on_time", "reworked", "open", "overdue_open", "median_seconds")
-SUM = dict(zip(KEYS, (12345, 45, 12300, 11000, 10230, 210, 1300, 162, 93784), strict=True)) | {"on_time_rate": 0.9166}
-NONE = dict.fromkeys(KEYS, 0) | {"median_seconds": None, "on_time_rate": None}
-FORMULA = {"zh": "按期结案率 = 按期结案数 ÷ (结案数 + 超期未结数)",
-           "en": "on-time rate = closed on time ÷ (closed + overdue open)"}  # fmt: skip
+LINKED = f'[data-log="{LEAVES[0]}/case"]'
+READ = {
+    "NodeInfo": "/api/web/v1/node", "Overview": "/api/evaluation/v1/overview", "Outlines": "/api/grid/v1/outlines",
+    "{ links: Link[] }": "/api/evaluation/v1/links",
+}  # fmt: skip
+"""What the page reads, by the type that it takes the answer for."""
+READONLY = "type Read<T> = T extends object ? { readonly [K in keyof T]: Read<T[K]> } : T"
 
 
-def names(area: tuple[str, str, str, float]) -> dict[str, str]:
-    return {"zh": area[1], "en": area[2]}
-
-
-def square(x: float, y: float = 43.7) -> dict[str, Any]:
-    ring = [[x, y], [x + 0.1, y], [x + 0.1, y + 0.1], [x, y + 0.1], [x, y]]
-    return {"type": "Polygon", "coordinates": [ring]}
-
-
-def node() -> dict[str, Any]:
-    pages = ["/child/650102", None, "javascript:alert(1)"]
-    return {
-        "code": "650100", "names": {"zh": "乌鲁木齐市", "en": "Urumqi"}, "path": [{"code": "650000"}, {"code": "650100"}],
-        "children": [{"code": a[0], "names": names(a), "url": url} for a, url in zip(AREAS, pages, strict=True)],
-        "demo": True, "source": "drawn for this test",
-        "note": {"zh": "示意图，不作划界依据", "en": "Illustrative; not a boundary"},
-    }  # fmt: skip
-
-
-def overview() -> dict[str, Any]:
-    totals = [SUM, SUM | {"overdue_open": 7, "on_time_rate": 0.5, "median_seconds": 3600.5}, NONE]
-    trend = [{"day": f"2026-03-{d:02}", "reported": 40 + d * 7 % 11, "filed": 38 + d * 5 % 9, "closed": 30 + d * 3 % 13,
-              "closed_on_time": 25 + d * 3 % 11} for d in range(1, 31) if d != 9]  # fmt: skip
-    return {
-        "as_of": "2026-03-30T08:00:00.000000Z", "totals": SUM, "trend": trend, "on_time_formula": FORMULA,
-        "children": [{"code": a[0], "names": names(a), "totals": t} for a, t in zip(AREAS, totals, strict=True)],
-        "provenance": [{"provenance": "live", "reported": 45}, {"provenance": "generated", "reported": 12300}],
-    }  # fmt: skip
-
-
-def links() -> dict[str, Any]:
-    states = [("ok", 0, 0.0, 0), ("lagging", 120, 75.5, 0), ("quarantine", 3, None, 2)]
-    return {"links": [
-        {"code": a[0], "names": names(a), "log": f"{a[0]}/case", "state": s, "lag_events": n, "lag_seconds": late,
-         "verified_seq": 4321, "quarantine": held, "heard_at": "2026-03-30T07:59:58.000000Z" if held == 0 else None}
-        for a, (s, n, late, held) in zip(AREAS, states, strict=True)
-    ]}  # fmt: skip
-
-
-def example(broken: dict[str, bool]) -> FastAPI:
-    """The endpoints with fixed answers, in front of the real way of serving the page."""
-    app = FastAPI()
-    outlines = [{"type": "Feature", "properties": {"code": c, "name_zh": zh, "name_en": en}, "geometry": square(x)}
-                for c, zh, en, x in AREAS]  # fmt: skip
-    app.get("/api/web/v1/node")(node)
-    app.get("/api/grid/v1/outlines")(lambda: {"type": "FeatureCollection", "features": outlines})
-    app.get("/api/evaluation/v1/links")(links)
-
-    @app.get("/api/evaluation/v1/overview")
-    def figures(last_days: int) -> dict[str, Any]:
-        if broken["overview"]:
-            raise HTTPException(503, "the writer is busy")
-        return overview()
-
-    @app.get("/api/evaluation/v1/live")
-    def live() -> StreamingResponse:
-        return StreamingResponse(iter([b'retry: 200\nevent: changed\ndata: {"seq": 1}\n\n']), media_type="text/event-stream")
-
-    app.mount("/", Statics())
-    return app
-
-
-@pytest.fixture(scope="module")
-def broken() -> dict[str, bool]:
-    return {"overview": False}
-
-
-@pytest.fixture(scope="module")
-def site(broken: dict[str, bool]) -> Iterator[str]:
-    with alone("page"):
-        if not (DIST / ".ok").exists():
-            subprocess.run(["make", "page"], cwd=ROOT, check=True)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(example(broken), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def chromium(site: str) -> Iterator[Running]:
-    found = find()
-    with sync_playwright() as p:
-        running = p.chromium.launch(executable_path=found.path, args=list(FLAGS), env={**os.environ, **found.env})
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(chromium: Running) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    yield context.new_page()
-    context.close()
-
-
-def opened(page: Page, address: str) -> Page:
-    page.goto(address)
-    page.wait_for_selector("[data-log]")
-    page.wait_for_selector(".map canvas")
+def opened(page: Page, address: str, lang: str = "en") -> Page:
+    page.goto(f"{address}/?lang={lang}")
+    page.wait_for_selector("[data-figure]")
+    page.wait_for_selector("[data-area]")
+    page.wait_for_selector("#links")
     return page
 
 
 def figure(page: Page, key: str) -> str:
-    return page.inner_text(f"[data-figure={key}] .value")
+    return page.inner_text(f"[data-figure={key}] .value").removeprefix("▲")
 
 
-def test_both_languages(site: str, page: Page) -> None:
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    opened(page, f"{site}/?lang=zh-CN")
-    assert page.inner_text("h1") == "乌鲁木齐市"
-    shown = [figure(page, key) for key in ("reported", "on_time_rate", "median_seconds")]
-    assert shown == ["12,345", "91.7%", "1 天 2 小时"]
-    assert "12,300" in page.inner_text("aside") and "演示" in page.inner_text("aside")
-    assert page.inner_text('[data-log="650103/case"] .state').endswith("滞后")
+def span(seconds: float | None, words: tuple[str, ...] = (" d", " h", " min", " s")) -> str:
+    """The two largest units of a span, as the page is to write it; worked out apart from it."""
+    if seconds is None:
+        return "–"
+    whole = int(seconds)
+    counts = [whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60]
+    first = next((i for i, n in enumerate(counts) if n), 3)
+    return " ".join(f"{n}{w}" for n, w in list(zip(counts, words, strict=True))[first : first + 2] if n or first == 3)
+
+
+def written(totals: dict[str, Any]) -> dict[str, str]:
+    """The figures of a table row or of the tiles as an English page is to write them."""
+    rate = totals["on_time_rate"]
+    counts = {key: f"{value:,}" for key, value in totals.items() if isinstance(value, int)}
+    return counts | {"on_time_rate": "–" if rate is None else f"{rate:.1%}", "median_seconds": span(totals["median_seconds"])}
+
+
+def row(page: Page, code: str) -> list[str]:
+    return page.locator(f'[data-code="{code}"] td').all_inner_texts()
+
+
+def test_figures_are_those_of_the_node_and_of_the_input(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(ROOT_NODE))
+    told = ground.answer(ROOT_NODE, "/api/evaluation/v1/overview")
+    tiles = ("reported", "filed", "closed", "overdue_open", "on_time_rate", "median_seconds")
+    assert {key: figure(page, key) for key in tiles} == {key: written(told["totals"])[key] for key in tiles}
+    counted = [str(ground.count(what)) for what in ("reported", "filed", "closed")]
+    assert [figure(page, key) for key in ("reported", "filed", "closed")] == counted
+    assert page.inner_text("[data-figure=reported] .hint") == f"{ground.count('refused')} more refused"
+    columns = ("reported", "filed", "closed", "open", "overdue_open", "reworked", "on_time_rate", "median_seconds")
+    for code in (ROOT_NODE, MIDDLE):
+        opened(page, ground.url(code))
+        for child in ground.answer(code, "/api/evaluation/v1/overview")["children"]:
+            below = LEAVES if child["code"] == MIDDLE else (child["code"],)
+            assert row(page, child["code"]) == [written(child["totals"])[column] for column in columns]
+            assert row(page, child["code"])[0] == str(ground.count("reported", *below))
+
+
+def test_both_languages(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(MIDDLE), "zh-CN")
+    names, median = ground.names[MIDDLE], ground.answer(MIDDLE, "/api/evaluation/v1/overview")["totals"]["median_seconds"]
+    assert page.inner_text("h1").startswith(names["zh"]) and page.title().startswith(names["zh"])
+    assert figure(page, "median_seconds") == span(median, (" 天", " 小时", " 分", " 秒"))
+    assert page.inner_text(f"{LINKED} .state").endswith("正常")
     page.click("text=English")
     assert page.get_attribute("html", "lang") == "en" and page.url.endswith("lang=en")
-    assert page.inner_text("h1") == "Urumqi" and figure(page, "median_seconds") == "1 d 2 h"
-    assert page.inner_text('[data-log="650104/case"] .state').endswith("Quarantined")
-    opened(page, site)
-    assert page.inner_text("h1") == "Urumqi", "the choice is remembered"
-    page.click(".tile summary")
-    assert page.inner_text(".tile details p") == FORMULA["en"]
-    assert faults == []
-
-
-def test_table_sorts_and_leads_to_the_child(site: str, page: Page) -> None:
-    opened(page, f"{site}/?lang=en")
-    order = "() => [...document.querySelectorAll('[data-code]')].map(row => row.dataset.code)"
-    assert page.evaluate(order) == ["650102", "650103", "650104"]
-    page.click("thead button:has-text('On-time rate')")
-    page.click("thead button:has-text('On-time rate')")
-    assert page.evaluate(order) == ["650103", "650102", "650104"], "what is not known comes last"
-    assert page.inner_text('[data-code="650104"] td:nth-last-child(1)') == "–"
-    assert page.locator("[data-code] a").count() == 1, "no link without an address, none to a script"
-    page.focus("[data-code] a")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/child/650102?lang=en")
-
-
-def test_an_error_is_told_and_can_be_tried_again(site: str, page: Page, broken: dict[str, bool]) -> None:
-    broken["overview"] = True
-    page.goto(f"{site}/?lang=en")
-    assert "the writer is busy" in page.inner_text("[role=alert]")
-    broken["overview"] = False
-    page.click("[role=alert] button")
+    assert page.inner_text("h1").startswith(names["en"]) and figure(page, "median_seconds") == span(median)
+    assert page.inner_text(f"{LINKED} .state").endswith("In step")
+    page.goto(ground.url(MIDDLE))
     page.wait_for_selector("[data-figure]")
-    page.wait_for_selector("[role=alert]", state="detached")
+    assert page.inner_text("h1").startswith(names["en"]), "the choice is remembered"
+    page.click(".tile summary")
+    assert page.inner_text(".tile details p") == ground.answer(MIDDLE, "/api/evaluation/v1/overview")["on_time_formula"]["en"]
+
+
+def test_says_where_cases_come_from(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(ROOT_NODE))
+    kinds, said = ground.origins, page.inner_text("aside")
+    assert f"{sum(kinds.values())} cases reported" in said and f"{kinds['generated']} generated by a program" in said
+    assert f"{kinds['replayed']} replayed from a public record and placed onto the demo counties by their id" in said
+    assert f"{kinds['imported']} imported" in said and f"{kinds['live']} taken in live" in said
+    opened(page, ground.url(LEAVES[1]), "zh-CN")
+    said = page.inner_text("aside")
+    assert f"{GENERATED} 件由程序生成" in said and not re.search("回放|导入|实时受理", said), "this county has no others"
+
+
+def test_map_shows_every_unit(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(ROOT_NODE))
+    outlines = ground.answer(ROOT_NODE, "/api/grid/v1/outlines")
+    units = {f["properties"]["code"]: f["properties"] for f in outlines["features"]}
+    drawn = page.evaluate(
+        "() => Object.fromEntries([...document.querySelectorAll('[data-area]')].map(area => "
+        "[area.dataset.area, [area.firstElementChild.getAttribute('class'), area.getBoundingClientRect().width]]))"
+    )
+    assert drawn.keys() == units.keys() and len(units) > 20
+    outside = {code for code, (shade, _) in drawn.items() if shade == "outside"}
+    assert outside == {code for code, unit in units.items() if not unit["node"]}
+    assert all(width > 1 for _, width in drawn.values())
+    swatch, area = f".legend .{drawn[MIDDLE][0]}", f'[data-area="{MIDDLE}"] path'
+    colour = "([what, property]) => getComputedStyle(document.querySelector(what))[property]"
+    assert page.evaluate(colour, [swatch, "backgroundColor"]) == page.evaluate(colour, [area, "fill"])
+    assert page.locator(".legend li", has_text="No node").count() == 1
+    assert outlines["note"]["en"] in page.inner_text(".map .note >> nth=0")
+    assert outlines["source"]["en"] in page.inner_text(".map .note >> nth=0")
+    apart = max((u for u in units.values() if not u["node"]), key=lambda u: drawn[u["code"]][1])
+    page.locator(f'[data-area="{apart["code"]}"]').hover()
+    assert page.inner_text(".tip").splitlines() == [apart["name_en"], "On-time rate No node"]
+    page.select_option("select[name=figure]", "reported")
+    page.locator(f'[data-area="{MIDDLE}"]').focus()
+    assert page.inner_text(".tip").splitlines()[1] == f"Reported {ground.count('reported')}"
+
+
+def test_names_on_the_map_lie_apart_and_within_it(ground: Ground, page: Page) -> None:
+    boxes = "() => [...document.querySelectorAll('.outlined text')].map(text => text.getBoundingClientRect().toJSON())"
+    for code, width, lang in ((ROOT_NODE, 1440, "zh-CN"), (ROOT_NODE, 360, "en"), (MIDDLE, 360, "zh-CN")):
+        page.set_viewport_size({"width": width, "height": 900})
+        opened(page, ground.url(code), lang)
+        found, frame = page.evaluate(boxes), page.locator(".outlined svg").bounding_box()
+        assert found and frame
+        for place, one in enumerate(found):
+            assert one["left"] >= frame["x"] - 1 and one["right"] <= frame["x"] + frame["width"] + 1
+            for other in found[place + 1 :]:
+                across = min(one["right"], other["right"]) - max(one["left"], other["left"])
+                down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
+                assert across <= 2 or down <= 2, (code, width, one, other)
+
+
+def test_down_by_map_and_table_and_up_again(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(ROOT_NODE))
+    page.locator(f'[data-area="{MIDDLE}"]').focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{ground.url(MIDDLE)}/?lang=en")
+    page.click(f'[data-code="{LEAVES[0]}"] a')
+    page.wait_for_url(f"{ground.url(LEAVES[0])}/?lang=en")
+    page.wait_for_selector("[data-area]")
+    path = [ground.names[code]["en"] for code in (ROOT_NODE, MIDDLE, LEAVES[0])]
+    assert page.locator(".path li").all_inner_texts() == path
+    areas = ground.answer(LEAVES[0], "/api/evaluation/v1/overview")["children"]
+    drawn = page.evaluate("() => [...document.querySelectorAll('[data-area]')].map(area => area.dataset.area)")
+    assert {area["code"] for area in areas} <= set(drawn) and all(len(code) > len(LEAVES[0]) for code in drawn)
+    assert page.locator(".outlined a").count() == page.locator("[data-code] a").count() == 0, "divisions have no pages"
+    assert sum(int(row(page, area["code"])[0]) for area in areas) == ground.count("reported", LEAVES[0])
+    page.click(f".path a:has-text('{path[0]}')")
+    page.wait_for_url(f"{ground.url(ROOT_NODE)}/?lang=en")
+
+
+def test_the_types_are_those_of_real_answers(ground: Ground, tmp_path: Path) -> None:
+    """The interface documents leave these answers open, so the compiler is asked whether real ones fit the page's own types."""
+    lines = [f'import type {{ Link, NodeInfo, Outlines, Overview }} from "{APP}/src/api"', READONLY]
+    for code in (ROOT_NODE, MIDDLE, LEAVES[0]):
+        for kind, path in READ.items():
+            answer = ground.answer(code, path)
+            # What a shape consists of is not looked at by the page's types, and long.
+            for feature in answer.get("features", []):
+                feature["geometry"]["coordinates"] = []
+            told = orjson.dumps(answer).decode()
+            lines.append(f"{{ const answer = {told} as const; const read: Read<{kind}> = answer; void read }}")
+    program = tmp_path / "answers.ts"
+    assert _compiled(program, lines) == ""
+    wrong = [line.replace('"demo":true', '"demo":"yes"') for line in lines]
+    assert "Types of property 'demo' are incompatible" in _compiled(program, wrong), "the compiler does look"
+
+
+def _compiled(program: Path, lines: list[str]) -> str:
+    """What the compiler has against a program."""
+    program.write_text("\n".join(lines))
+    project = {"extends": f"{APP}/tsconfig.json", "compilerOptions": {"types": []}, "include": [program.name]}
+    (program.parent / "tsconfig.json").write_bytes(orjson.dumps(project))
+    command = [str(NODE), str(APP / "node_modules/typescript/bin/tsc"), "--project", str(program.parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_table_sorts(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(MIDDLE))
+    order = "() => [...document.querySelectorAll('[data-code]')].map(row => row.dataset.code)"
+    page.click("thead button:has-text('Reported')")
+    assert page.evaluate(order) == sorted(LEAVES, key=lambda code: -ground.count("reported", code))
+    page.click("thead button:has-text('Reported')")
+    assert page.evaluate(order) == sorted(LEAVES, key=lambda code: ground.count("reported", code))
+
+
+def test_trend_says_its_days_and_is_drawn(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(ROOT_NODE))
+    days = ground.answer(ROOT_NODE, "/api/evaluation/v1/overview")["trend"]
+    said = page.inner_text(".trend > .note")
+    assert days[0]["day"] == LONG_AGO[:10] and f"{days[0]['day']} to {days[-1]['day']}" in said
+    assert f"the last {len(days)} days with cases" in said and "left out" in said
+    page.click(".trend summary")
+    cells = page.locator(".trend tbody tr").evaluate_all("rows => rows.map(row => [...row.cells].map(cell => cell.innerText))")
+    assert cells == [[d["day"], *(f"{d[k]:,}" for k in ("reported", "filed", "closed", "closed_on_time"))] for d in days]
+    page.wait_for_selector(".trend canvas")
+    colours = page.evaluate(
+        "() => { const c = document.querySelector('.trend canvas'); const d = c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data; const seen = new Set();"
+        "for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) seen.add([d[i], d[i + 1], d[i + 2]].join());"
+        "return [...seen] }"
+    )
+    lines = page.locator(".trend .legend line").evaluate_all("all => all.map(line => getComputedStyle(line).stroke)")
+    assert len(lines) == 4 and all(line.removeprefix("rgb(").rstrip(")").replace(" ", "") in colours for line in lines)
+
+
+def test_a_push_shows_without_reload(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(ROOT_NODE))
+    page.evaluate("window.kept = true")
+    before = int(figure(page, "reported"))
+    ground.report(LEAVES[1], "live", 2)
+    assert before + 2 == ground.count("reported")
+    until(lambda: figure(page, "reported") == str(before + 2), 10, page)
+    assert page.evaluate("window.kept") is True
+
+
+def test_a_silent_link_shows_and_heals(ground: Ground, page: Page) -> None:
+    """A county's broker dies, the county works on alone, the broker comes back: seen at the prefecture without a reload."""
+    state, first = f"{LINKED} .state", "() => document.querySelector('[data-log]').dataset.log"
+    opened(page, ground.url(MIDDLE))
+    page.evaluate("window.kept = true")
+    until(lambda: page.inner_text("#links .summary") == "2 of 2 links in step", 20, page)
+    ground.supervisor.brokers[LEAVES[0]].signal(signal.SIGKILL)
+    until(lambda: page.inner_text(state).endswith("Silent"), 20, page)
+    assert page.inner_text("#links .summary").startswith("1 of 2 links in step; worst lag ")
+    assert page.inner_text("header .state").endswith("1 of 2 links in step")
+    assert f"{LEAVES[0]}/case" == page.evaluate(first) and "from In step to Silent" in page.inner_text(f"{LINKED} .was")
+    assert page.inner_text(f'[data-code="{LEAVES[0]}"] .state').endswith("Silent"), "its figures may be old"
+    assert faults(page) == []
+    heard = page.inner_text(f"{LINKED} time")
+    until(lambda: page.inner_text(f"{LINKED} time") != heard, 5, page)
+    ground.report(LEAVES[0], "live", 5)
+    ground.supervisor.wait_for([MIDDLE, *LEAVES])
+    until(lambda: page.inner_text(state).endswith("In step"), 60, page)
+    until(lambda: figure(page, "reported") == str(ground.count("reported")), 20, page)
+    assert re.search("from .* to In step", page.inner_text(f"{LINKED} .was")) and page.evaluate("window.kept") is True
+    links = {link["log"]: link for link in ground.answer(MIDDLE, "/api/evaluation/v1/links")["links"]}
+    assert page.inner_text(f"{LINKED} td:nth-of-type(5)") == f"{links[f'{LEAVES[0]}/case']['verified_seq']:,}"
+
+
+def test_a_dead_node_is_told_and_comes_back(ground: Ground, page: Page) -> None:
+    opened(page, ground.url(LEAVES[1]))
+    page.evaluate("window.kept = true")
+    ground.supervisor.nodes[LEAVES[1]].signal(signal.SIGKILL)
+    page.wait_for_selector("[role=alert]", timeout=10_000)
+    assert "does not answer" in page.inner_text("[role=alert]") and "last read" in page.inner_text("[role=alert]")
+    assert page.inner_text("header .live").startswith("Connection lost") and figure(page, "reported") != "–"
+    ground.supervisor.wait_for([LEAVES[1]])
+    page.wait_for_selector("[role=alert]", state="detached", timeout=20_000)
+    until(lambda: page.inner_text("header .live") == "Live", 15, page)
+    assert figure(page, "reported") == str(ground.count("reported", LEAVES[1])) and page.evaluate("window.kept") is True
+
+
+def faults(page: Page) -> list[Any]:
+    """What axe finds wrong for people who do not see, or do not use a mouse."""
+    page.evaluate((APP / "node_modules/axe-core/axe.min.js").read_text())
+    return [(v["id"], [n["html"] for n in v["nodes"]]) for v in page.evaluate("axe.run()")["violations"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 360])
-def test_accessible_and_never_wider_than_the_screen(site: str, page: Page, scheme: Any, width: int, tmp_path: Path) -> None:
+def test_accessible_and_never_wider_than_the_screen(ground: Ground, page: Page, scheme: Any, width: int) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900 if width > 400 else 800})
-    for lang in ("zh-CN", "en"):
-        opened(page, f"{site}/?lang={lang}")
-        page.evaluate((APP / "node_modules/axe-core/axe.min.js").read_text())
-        found = page.evaluate("axe.run()")["violations"]
-        assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+    for code, lang in ((ROOT_NODE, "zh-CN"), (ROOT_NODE, "en"), (MIDDLE, "en"), (LEAVES[0], "zh-CN")):
+        opened(page, ground.url(code), lang).wait_for_selector(".trend canvas")
+        assert faults(page) == [], (code, lang)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.screenshot(path=tmp_path / f"{scheme}-{width}-{lang}.png", full_page=True)
-
-
-def test_served_packed_and_cached(site: str) -> None:
-    home = httpx.get(site, headers={"Accept-Encoding": "identity"})
-    assert home.headers["cache-control"] == "no-cache" and "content-encoding" not in home.headers
-    script = home.text.split('src="')[1].split('"')[0]
-    packed = httpx.get(site + script, headers={"Accept-Encoding": "gzip"})
-    assert packed.headers["content-encoding"] == "gzip" and "immutable" in packed.headers["cache-control"]
-    assert packed.headers["content-type"].startswith("text/javascript") and packed.headers["vary"] == "Accept-Encoding"
-    again = httpx.get(site + script, headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]})
-    assert again.status_code == 304
-    with httpx.stream("GET", site + script, headers={"Accept-Encoding": "gzip, br"}) as smallest:
-        assert smallest.headers["content-encoding"] == "br"
-    assert accepted("br;q=0, gzip;q=0.5, *;q=x") == {"gzip"}
-
-
-def test_says_when_it_is_not_built(tmp_path: Path) -> None:
-    app = FastAPI()
-    app.mount("/", Statics(tmp_path))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        answer = httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        server.should_exit = True
-        thread.join()
-    assert answer.status_code == 503 and "make page" in answer.text

@@ -10,7 +10,6 @@ export default defineConfig({
     __VUE_I18N_FULL_INSTALL__: false,
     __INTLIFY_PROD_DEVTOOLS__: false,
   },
-  // ECharts alone is larger than the default limit for a warning.
-  build: { target: 'es2022', chunkSizeWarningLimit: 800 },
+  build: { target: 'es2022' },
   test: { include: ['src/**/*.test.ts'] },
 })

@@ -3,14 +3,20 @@
 export type Lang = 'zh' | 'en'
 export type Names = Record<Lang, string>
 
+/** A node as a page leads to it; without `url` there is nothing to lead to. */
+export interface Unit {
+  code: string
+  names: Names
+  url: string | null
+}
+
 export interface NodeInfo {
   code: string
   names: Names
-  path: { code: string }[]
-  children: { code: string; names: Names; url: string | null }[]
+  /** From the root to this node, itself included. */
+  path: Unit[]
+  children: Unit[]
   demo: boolean
-  note: Names | null
-  source: string | null
 }
 
 export interface Totals {
@@ -34,18 +40,32 @@ export interface Day {
   closed_on_time: number
 }
 
+/** One row of what lies right below: a child node, or a division where there are no child nodes. */
+export interface Area {
+  code: string
+  names: Names
+  totals: Totals
+}
+
 export type Provenance = 'live' | 'imported' | 'replayed' | 'generated'
+
+export interface Share {
+  provenance: Provenance
+  reported: number
+}
 
 export interface Overview {
   as_of: string
   totals: Totals
-  children: { code: string; names: Names; totals: Totals }[]
+  children: Area[]
   trend: Day[]
-  provenance: { provenance: Provenance; reported: number }[]
+  provenance: Share[]
   on_time_formula: Names
 }
 
-export type LinkState = 'ok' | 'lagging' | 'silent' | 'quarantine'
+/** From the worst to the best. */
+export const STATES = ['fork', 'behind', 'quarantine', 'silent', 'lagging', 'ok'] as const
+export type LinkState = (typeof STATES)[number]
 
 export interface Link {
   code: string
@@ -59,16 +79,30 @@ export interface Link {
   quarantine: number
 }
 
-export interface Outlines {
-  type: 'FeatureCollection'
-  features: {
-    type: 'Feature'
-    properties: { code: string; name_zh: string; name_en: string }
-    geometry: { type: string; coordinates: unknown }
-  }[]
+export interface Outline {
+  type: 'Feature'
+  properties: {
+    code: string
+    name_zh: string | null
+    name_en: string | null
+    kind: 'node' | 'division'
+    node: boolean
+    /** Made from cells or points, because no boundary file knows the unit. */
+    approximate: boolean
+  }
+  geometry: { type: string; coordinates: unknown }
 }
 
-/** The number of days the figures cover. */
+export interface Outlines {
+  type: 'FeatureCollection'
+  features: Outline[]
+  unlocated: string[]
+  note: Names
+  source: Names | null
+  sources: string[]
+}
+
+/** The number of days with data that the trend covers. */
 export const DAYS = 30
 export const LIVE = '/api/evaluation/v1/live'
 

@@ -26,3 +26,13 @@ export function classes(values: number[], most: number): Class[] {
 export function place(value: number | null, found: Class[]): number {
   return value === null ? -1 : found.findIndex((one) => value >= one.low && value <= one.high)
 }
+
+const SHADES = 5
+
+/** The shades of a colour for `n` classes from low to high, named as in the style sheet. */
+export function shades(colour: 'cool' | 'warm', n: number): string[] {
+  // Few classes keep away from the ends, so that a small difference does not look like the largest.
+  const first = n < 4 ? 2 : 1
+  if (n <= 1) return [`${colour}-3`]
+  return Array.from({ length: n }, (_, i) => `${colour}-${first + Math.round((i * (SHADES + 1 - 2 * first)) / (n - 1))}`)
+}

@@ -1,7 +1,7 @@
 // The words for numbers, and the classes of the map, at their edges.
 import { describe, expect, it } from 'vitest'
-import { classes, place } from './classes'
-import { count, duration, instant, NONE, percent } from './format'
+import { classes, place, shades } from './classes'
+import { count, duration, instant, NONE, percent, since } from './format'
 
 describe('what is not known shows as a dash', () => {
   it.each([null, undefined, Number.NaN])('%s', (value) => {
@@ -30,9 +30,23 @@ describe('durations', () => {
 })
 
 describe('shares', () => {
-  it.each([[0, '0%'], [1, '100%'], [0.875, '87.5%'], [0.9999, '99.9%'], [0.00001, '0.1%']])('%s', (share, words) => {
+  it.each([[0, '0%'], [1, '100%'], [0.875, '87.5%'], [0.81, '81.0%'], [0.9999, '99.9%'], [0.00001, '0.1%']])('%s', (share, words) => {
     expect(percent(share, 'en')).toBe(words)
   })
+})
+
+describe('how long ago', () => {
+  const noon = Date.parse('2026-03-02T12:00:00Z')
+  it.each([
+    ['2026-03-02T11:59:30.500000Z', 29.5],
+    ['2026-03-02T12:00:04Z', 0],
+    [null, null],
+    ['soon', null],
+  ])('%s', (text, seconds) => expect(since(text, noon)).toBe(seconds))
+})
+
+it('an English date cannot be taken for another', () => {
+  expect(instant('2026-04-03T12:00:00Z', 'en')).toMatch(/0?3 Apr 2026/)
 })
 
 it('counts are grouped', () => expect(count(1234567, 'en')).toBe('1,234,567'))
@@ -48,5 +62,14 @@ describe('classes', () => {
     expect(found[0]).toEqual({ low: 0, high: 0 })
     expect(values.every((value) => place(value, found) >= 0)).toBe(true)
     expect(place(null, found)).toBe(-1)
+  })
+  it('few keep away from the ends of the colours, five take all', () => {
+    expect([1, 2, 3, 5].map((n) => shades('cool', n))).toEqual([
+      ['cool-3'],
+      ['cool-2', 'cool-4'],
+      ['cool-2', 'cool-3', 'cool-4'],
+      ['cool-1', 'cool-2', 'cool-3', 'cool-4', 'cool-5'],
+    ])
+    expect(new Set(shades('warm', 4)).size).toBe(4)
   })
 })

@@ -18,7 +18,9 @@ export function count(value: number | null | undefined, lang: Lang): string {
 export function percent(share: number | null | undefined, lang: Lang): string {
   if (share == null || Number.isNaN(share)) return NONE
   const held = share > 0 && share < 1 ? Math.min(Math.max(share, 0.001), 0.999) : share
-  return new Intl.NumberFormat(LOCALE[lang], { style: 'percent', maximumFractionDigits: 1 }).format(held)
+  // The same decimals in every row, so that a column can be compared; all and nothing need none.
+  const digits = share > 0 && share < 1 ? 1 : 0
+  return new Intl.NumberFormat(LOCALE[lang], { style: 'percent', minimumFractionDigits: digits, maximumFractionDigits: 1 }).format(held)
 }
 
 /** The two largest units of a span: 93 784 s is "1 d 2 h". */
@@ -35,11 +37,19 @@ export function duration(seconds: number | null | undefined, lang: Lang): string
   return parts.join(' ')
 }
 
+/** Seconds from an instant to `now` (milliseconds); never negative, since two clocks differ a little. Null for no instant. */
+export function since(text: string | null | undefined, now: number): number | null {
+  const at = text ? Date.parse(text) : Number.NaN
+  return Number.isNaN(at) ? null : Math.max(0, (now - at) / 1_000)
+}
+
 /** An instant in the reader's own time zone. */
 export function instant(text: string | null | undefined, lang: Lang): string {
   const date = text ? new Date(text) : null
   if (!date || Number.isNaN(date.getTime())) return NONE
-  return new Intl.DateTimeFormat(LOCALE[lang], {
-    year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false,
+  // "03/04" is the third of April or the fourth of March, depending on where one reads English.
+  const [locale, month] = lang === 'zh' ? (['zh-CN', '2-digit'] as const) : (['en-GB', 'short'] as const)
+  return new Intl.DateTimeFormat(locale, {
+    year: 'numeric', month, day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false,
   }).format(date)
 }

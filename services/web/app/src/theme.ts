@@ -6,9 +6,6 @@ export interface Theme {
   muted: string
   line: string
   surface: string
-  blank: string
-  cool: string[]
-  warm: string[]
   series: string[]
   font: string
 }
@@ -18,8 +15,7 @@ function taken(): Theme {
   const of = (name: string) => style.getPropertyValue(`--${name}`).trim()
   const some = (name: string, n: number) => Array.from({ length: n }, (_, i) => of(`${name}-${i + 1}`))
   return {
-    ink: of('ink'), muted: of('muted'), line: of('line'), surface: of('surface'), blank: of('blank'),
-    cool: some('cool', 5), warm: some('warm', 5), series: some('series', 4), font: of('font'),
+    ink: of('ink'), muted: of('muted'), line: of('line'), surface: of('surface'), series: some('series', 4), font: of('font'),
   }
 }
 
@@ -31,10 +27,4 @@ export function useTheme() {
   onMounted(() => dark.addEventListener('change', renew))
   onUnmounted(() => dark.removeEventListener('change', renew))
   return theme
-}
-
-/** Spreads `n` classes over the five colours, so that two classes differ clearly. */
-export function shades(colours: string[], n: number): string[] {
-  if (n <= 1) return colours.slice(2, 3)
-  return Array.from({ length: n }, (_, i) => colours[Math.round((i * (colours.length - 1)) / (n - 1))]!)
 }
