@@ -45,6 +45,8 @@ def _written(value: object) -> object:
 def _as_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("an instant needs its offset from UTC")
+    if not value.utcoffset():
+        return value.replace(tzinfo=UTC)
     try:
         return value.astimezone(UTC)
     except OverflowError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import time
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +19,7 @@ from fastapi import Depends, Request
 from joserfc import jwt
 from joserfc.errors import JoseError
 from sqlalchemy import Column, Engine, String, Table, insert, select
+from starlette.concurrency import run_in_threadpool
 
 from shared.clock import stamp, unstamp
 from shared.database import metadata, now, reading
@@ -30,6 +32,9 @@ ROLES = frozenset(
     | {"evaluator", "integrator", "administrator", "auditor"}
 )
 """The field's roles; what each may do stands in the workflow table and at the routes."""
+
+REMEMBERED, MANY = 2.0, 10_000
+"""Seconds for which a caller who was found is not looked up again, since a revoked key must stop within seconds; and how many."""
 
 keys = Table(
     "auth_keys",
@@ -64,7 +69,12 @@ class Guard:
     async def __call__(self, request: Request) -> Caller:
         if self.roles is None:
             return Caller("anybody", frozenset())
-        caller: Caller = request.app.state.gate.caller(request.headers.get("authorization", ""))
+        gate: Gate = request.app.state.gate
+        header = request.headers.get("authorization", "")
+        # A look-up may wait for the database or for an issuer that does not answer: never on the loop that serves everybody.
+        caller = gate.remembered(header)
+        if caller is None:
+            caller = await run_in_threadpool(gate.caller, header)
         if not caller.roles & self.roles:
             raise Forbidden(f"this needs one of: {', '.join(sorted(self.roles))}")
         return caller
@@ -84,8 +94,8 @@ def public(reason: str) -> Any:
 
 def roles_at(claims: Any, path: tuple[str, ...]) -> frozenset[str]:
     """Roles that hold at the node whose path is `path`: given at it or at a node above it, compared code by code."""
-    given = claims if isinstance(claims, list) else []
-    return frozenset(g["role"] for g in given if isinstance(g, dict) and g.get("node") in path and g.get("role") in ROLES)
+    given = [g for g in claims if isinstance(g, dict)] if isinstance(claims, list) else []
+    return frozenset(role for g in given if g.get("node") in path and isinstance(role := g.get("role"), str) and role in ROLES)
 
 
 @dataclass
@@ -97,19 +107,24 @@ class Gate:
     issuers: Issuers
     _seen: dict[str, tuple[float, Caller]] = field(default_factory=dict)
 
+    def remembered(self, header: str) -> Caller | None:
+        """Who was found behind this header in the last moments, without asking anybody."""
+        until, known = self._seen.get(_digest(header), (0.0, None))
+        return known if until > time.monotonic() else None
+
     def caller(self, header: str) -> Caller:
         """Raises Unauthenticated for anything but a valid key or token."""
         scheme, _, credential = header.partition(" ")
         if scheme.lower() != "bearer" or not credential:
             raise Unauthenticated("send an API key or a token as: Authorization: Bearer ...")
-        return self._by_key(credential) if credential.startswith("sanji.") else self._by_token(credential)
+        found = self._by_key(credential) if credential.startswith("sanji.") else self._by_token(credential)
+        if len(self._seen) >= MANY:
+            self._seen.clear()
+        self._seen[_digest(header)] = (time.monotonic() + REMEMBERED, found)
+        return found
 
     def _by_key(self, credential: str) -> Caller:
-        digest = hashlib.sha256(credential.encode()).hexdigest()
-        at = now()
-        until, known = self._seen.get(digest, (0.0, None))
-        if known and until > at.timestamp():
-            return known
+        at, digest = now(), _digest(credential)
         _, _, rest = credential.partition(".")
         with reading(self.engine) as connection:
             row = connection.execute(select(keys).where(keys.c.id == rest.partition(".")[0])).mappings().first()
@@ -119,31 +134,34 @@ class Gate:
             raise Unauthenticated("this API key has expired or was revoked")
         if row["node"] != self.node.code:
             raise Unauthenticated("this API key belongs to another node")
-        caller = Caller(f"key:{row['id']}", frozenset({row["role"]}), row["holder"])
-        # A revoked key must stop within seconds, so a positive answer is kept for two only.
-        self._seen[digest] = (at.timestamp() + 2, caller)
-        return caller
+        return Caller(f"key:{row['id']}", frozenset({row["role"]}), row["holder"])
 
     def _by_token(self, credential: str) -> Caller:
         try:
-            issuer = str(_unverified(credential).get("iss"))
-            token = jwt.decode(credential, self.issuers.keys(issuer), algorithms=["Ed25519", "EdDSA", "RS256", "ES256"])
+            header, claims = _unverified(credential)
+            keys = self.issuers.keys(str(claims.get("iss")), header.get("kid"))
+            token = jwt.decode(credential, keys, algorithms=["Ed25519", "EdDSA", "RS256", "ES256"])
             rules = jwt.JWTClaimsRegistry(exp={"essential": True}, aud={"essential": True, "value": "sanji"}, leeway=60)
             rules.validate(token.claims)
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
+            # Whatever somebody made up in place of a token: it is his fault and never an error of ours.
             raise Unauthenticated(f"the token is not valid: {error}") from None
         return Caller(str(token.claims.get("sub")), roles_at(token.claims.get("sanji"), self.node.path))
 
 
-def _unverified(credential: str) -> dict[str, Any]:
-    """Claims before the check, to learn which issuer's keys to check with; nothing else is believed of them."""
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unverified(credential: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims before the check, to learn which issuer's keys to check with; nothing else is believed of them."""
     parts = credential.split(".")
     if len(parts) != 3:
         raise ValueError("not a signed token")
-    claims = orjson.loads(_unpad(parts[1]))
-    if not isinstance(claims, dict):
-        raise ValueError("not a set of claims")
-    return claims
+    header, claims = orjson.loads(_unpad(parts[0])), orjson.loads(_unpad(parts[1]))
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise ValueError("not a header and a set of claims")
+    return header, claims
 
 
 def _unpad(part: str) -> bytes:

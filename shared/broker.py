@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 from urllib.request import urlopen
 
 import orjson
+from nats.errors import Error as NatsError
 
 STREAM_BYTES = 4 * 1024**3
 """Room of a node's stream; when it is full new messages are refused (and wait in the log), old ones are never dropped."""
@@ -33,20 +35,35 @@ def source(child: str) -> dict[str, Any]:
 
 
 async def ensure_stream(nc: Any, node: str, children: list[str]) -> None:
-    """Make or extend the node's stream. Its sequences start at the clock: a stream made anew never repeats old ones."""
+    """Make or extend the node's stream. Its sequences start at the clock: a stream made anew never repeats old ones.
+
+    A child becomes a source only once its stream answers: a source named before there is one is tried again by the broker
+    after a pause of up to a minute. Called again and again, so that every child comes in.
+    """
     name = f"EV_{node}"
     config: dict[str, Any] = {
         "name": name, "subjects": [f"{node}.>"], "storage": "file", "retention": "limits", "discard": "new",
-        "max_bytes": STREAM_BYTES, "duplicate_window": 120_000_000_000, "sources": [source(c) for c in children],
+        "max_bytes": STREAM_BYTES, "duplicate_window": 120_000_000_000,
     }  # fmt: skip
     try:
-        info = await ask(nc, f"STREAM.INFO.{name}", {})
+        config = (await ask(nc, f"STREAM.INFO.{name}", {}))["config"]
     except Refused:
         await ask(nc, f"STREAM.CREATE.{name}", config | {"first_seq": int(time.time() * 1000)})
-        return
-    known = {s["name"] for s in info["config"].get("sources") or []}
-    if known != {f"EV_{c}" for c in children}:
-        await ask(nc, f"STREAM.UPDATE.{name}", info["config"] | {"sources": config["sources"]})
+    kept = [s for s in config.get("sources") or [] if s["name"] in {f"EV_{c}" for c in children}]
+    missing = [c for c in children if f"EV_{c}" not in {s["name"] for s in kept}]
+    there = await asyncio.gather(*(_answers(nc, child) for child in missing))
+    fresh = [source(child) for child, answers in zip(missing, there, strict=True) if answers]
+    if fresh or len(kept) < len(config.get("sources") or []):
+        await ask(nc, f"STREAM.UPDATE.{name}", config | {"sources": [*kept, *fresh]})
+
+
+async def _answers(nc: Any, child: str) -> bool:
+    """Whether the child's stream is there and within reach."""
+    try:
+        reply = await nc.request(f"$JS.{child}.API.STREAM.INFO.EV_{child}", b"{}", timeout=1)
+    except (NatsError, TimeoutError):
+        return False
+    return "error" not in orjson.loads(reply.data)
 
 
 async def silent(nc: Any, node: str, child: str, seconds: float) -> bool:

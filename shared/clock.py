@@ -10,7 +10,9 @@ def stamp(instant: datetime) -> str:
     """UTC with microseconds, always the same length: text order is time order on every database."""
     if instant.tzinfo is None:
         raise ValueError("an instant needs its offset from UTC")
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if instant.tzinfo is not UTC:
+        instant = instant.astimezone(UTC)
+    return instant.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def unstamp(text: str) -> datetime:

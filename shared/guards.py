@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi.routing import APIRoute
-from limits import RateLimitItem, parse
+from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+from starlette.exceptions import HTTPException
 
 from shared.problems import problem
 from shared.telemetry import Metrics
@@ -22,6 +23,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+MANY = 10_000
+"""Credentials that are remembered as good."""
 HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
 
 
@@ -53,8 +56,11 @@ class Measured:
             self.metrics.seconds.labels(name).observe(time.perf_counter() - begun)
 
 
-class Slow(Exception):
-    """A body did not arrive in time."""
+class Slow(HTTPException):
+    """A body did not arrive in time. An HTTP error, because whoever reads bodies takes any other for one that cannot be read."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(408, f"the body did not arrive within {seconds:g} s", {"Connection": "close"})
 
 
 class Patience:
@@ -67,7 +73,7 @@ class Patience:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         until = time.monotonic() + self.seconds
-        whole = started = False
+        whole = False
 
         async def awaited() -> Message:
             nonlocal whole
@@ -77,44 +83,53 @@ class Patience:
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
             except TimeoutError:
-                raise Slow from None
+                raise Slow(self.seconds) from None
             whole = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self.app(scope, awaited, noted)
-        except Slow:
-            if not started:
-                answer = problem(408, "slow", f"the body did not arrive within {self.seconds:.0f} s", {"Connection": "close"})
-                await answer(scope, receive, send)
+        await self.app(scope, awaited, send)
 
 
 class Limited:
-    """Refuses a caller who asks more often than `rate` (such as "600/minute"): by credential, else by address."""
+    """Refuses a caller who asks more often than `rate` (such as "600/minute"): by credential, else by address.
+
+    A credential counts on its own only once it was answered with something other than 401: made-up ones count by address.
+    """
 
     def __init__(self, app: App, named: str, nameless: str) -> None:
         self.app = app
         self.named, self.nameless = parse(named), parse(nameless)
         self.counts = FixedWindowRateLimiter(MemoryStorage())
+        self.good: dict[str, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/api/"):
             return await self.app(scope, receive, send)
-        item, caller = self._caller(scope)
+        address, credential = _caller(scope)
+        item, caller = (self.named, credential) if credential in self.good else (self.nameless, address)
         if self.counts.hit(item, caller):
-            return await self.app(scope, receive, send)
+            return await self.app(scope, receive, self._judging(credential, send) if credential else send)
         wait = max(1, int(self.counts.get_window_stats(item, caller).reset_time - time.time()) + 1)
         answer = problem(429, "too-many", f"at most {item}; try again in {wait} s", {"Retry-After": str(wait)})
         await answer(scope, receive, send)
 
-    def _caller(self, scope: Scope) -> tuple[RateLimitItem, str]:
-        credential = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        if credential:
-            # Not checked yet, which is no hole: 256 random bits are not found by trying.
-            return self.named, hashlib.sha256(credential).hexdigest()
-        return self.nameless, (scope.get("client") or ("unknown", 0))[0]
+    def _judging(self, credential: str, send: Send) -> Send:
+        """Notes by the answer whether a credential is worth anything."""
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if message["status"] == 401:
+                    self.good.pop(credential, None)
+                elif credential not in self.good:
+                    if len(self.good) >= MANY:
+                        self.good.clear()
+                    self.good[credential] = None
+            await send(message)
+
+        return noted
+
+
+def _caller(scope: Scope) -> tuple[str, str]:
+    """(address, hash of the credential or nothing)."""
+    credential = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return (scope.get("client") or ("unknown", 0))[0], hashlib.sha256(credential).hexdigest() if credential else ""

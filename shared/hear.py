@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from nats.errors import Error as NatsError
-from nats.js.errors import NotFoundError
 
 from shared import broker
 from shared import log as logs
 from shared.chain import encode
 from shared.link import Link
 from shared.publish import BATCH
-from shared.reader import Apply, Gap, Reader, Wrong
+from shared.pull import Pull
+from shared.reader import Reader
+from shared.replica import Apply, Gap, Judgement, Wrong
 
 
 @dataclass
@@ -34,46 +35,45 @@ class Hearing:
         """One turn of hearing `origin`; `route` lists the codes from the child down to it, and so stands in the subject."""
         subject = ".".join((*route, origin, self.service))
         durable = f"{self.reader.name}-{origin}-{self.service}"
-        held: list[Any] = []
+        pulls: list[Pull] = []
 
         async def turn() -> None:
             if not await self.link.mine(self.lease(origin)):
                 return
-            if not held:
+            if not pulls:
                 await broker.ensure_consumer(self.link.nc, self.link.node.code, durable, subject)
-                held.append(await self.link.js.pull_subscribe_bind(durable, stream=f"EV_{self.link.node.code}"))
+                pulls.append(Pull(self.link.nc, f"EV_{self.link.node.code}", durable))
             try:
-                for message in await held[0].fetch(20, timeout=4):
-                    await self._hear(origin, message)
-            except TimeoutError:
-                # Silence and a consumer that is gone look alike: ask.
-                await self._still_there(held, durable)
-            except NatsError:
-                held.clear()
+                messages = await pulls[0].gather()
+                if messages:
+                    await self._hear(origin, messages)
+                else:
+                    # Silence and a consumer that is gone look alike: ask.
+                    await self.link.js.consumer_info(f"EV_{self.link.node.code}", durable, timeout=5)
+            except (NatsError, TimeoutError):
+                await pulls.pop().close()
                 raise
 
         return turn
 
-    async def _still_there(self, held: list[Any], durable: str) -> None:
-        try:
-            await self.link.js.consumer_info(f"EV_{self.link.node.code}", durable, timeout=5)
-        except (NotFoundError, NatsError, TimeoutError):
-            held.clear()
-            raise
-
-    async def _hear(self, origin: str, message: Any) -> None:
-        judgement = await self.link.thread(self.reader.take, origin, self.service, message.data)
-        if isinstance(judgement, Gap):
+    async def _hear(self, origin: str, messages: Sequence[Any]) -> None:
+        """Apply what came together, acknowledge it after the commit; a gap is filled from the next node on the route first."""
+        judgements = await self._take(origin, messages)
+        if any(isinstance(j, Gap) for j in judgements):
             await self.repair(origin)
-            judgement = await self.link.thread(self.reader.take, origin, self.service, message.data)
-        if isinstance(judgement, Gap):
-            await message.nak(delay=2)
-        elif isinstance(judgement, Wrong):
-            await message.term()
-        else:
-            await message.ack()
-        if isinstance(judgement, Apply):
+            judgements = await self._take(origin, messages)
+        for message, judgement in zip(messages, judgements, strict=True):
+            if isinstance(judgement, Gap):
+                await message.nak(delay=2)
+            elif isinstance(judgement, Wrong):
+                await message.term()
+            else:
+                await message.ack()
+        if any(isinstance(j, Apply) for j in judgements):
             self.changed()
+
+    async def _take(self, origin: str, messages: Sequence[Any]) -> list[Judgement]:
+        return await self.link.thread(self.reader.take_all, origin, self.service, [m.data for m in messages])
 
     async def repair(self, origin: str) -> int:
         """Fetch what is missing of a log from the next node on the route (or the own database); returns how many facts."""

@@ -38,7 +38,11 @@ class Wanted(NamedTuple):
 def page(
     connection: Connection, table: Table, columns: Sequence[str], wanted: Wanted, chain: Chain
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Rows in order of (changed_at, id) and the cursor of the next page, if there is one. Raises Invalid naming the filter."""
+    """Rows in order of (changed_at, id) and the cursor of the next page, if there is one. Raises Invalid naming the filter.
+
+    Whoever follows the cursor to the end gets every row that was there at the begin: one that stays as it is exactly once, one
+    that changes meanwhile once more, later, as it is then. So a reader knows rows by `id` and keeps what came last.
+    """
     query = _where(select(*(table.c[c] for c in columns)), table, wanted)
     if wanted.area:
         inside = [d for (d,) in connection.execute(select(table.c.division).distinct()) if wanted.area in chain(d)]
@@ -74,7 +78,7 @@ def _where(query: Select[Any], table: Table, wanted: Wanted) -> Select[Any]:
 def _instant(name: str, text: str) -> str:
     try:
         return stamp(datetime.fromisoformat(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Invalid("not an instant with offset, such as 2026-03-01T08:00:00+08:00", field=f"/{name}") from None
 
 
@@ -91,8 +95,10 @@ def _box(text: str) -> tuple[float, float, float, float]:
 def _cursor(text: str) -> tuple[str, str]:
     try:
         at, case_id = base64.urlsafe_b64decode(text.encode()).decode().split(" ")
+        if stamp(datetime.fromisoformat(at)) != at or not case_id.isprintable():
+            raise ValueError
         return at, case_id
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Invalid("not a cursor of this list", field="/cursor") from None
 
 
@@ -122,7 +128,9 @@ def tagged(body: bytes, kind: str, known: str | None, headers: dict[str, str] | 
 
 def _feature(row: dict[str, Any]) -> dict[str, Any]:
     rest = {k: v for k, v in row.items() if k not in ("lon", "lat", "id")}
-    point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
+    # A row from before places were kept has none; GeoJSON says so with null, not with a point of nothing.
+    known = row["lon"] is not None and row["lat"] is not None
+    point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]} if known else None
     return {"type": "Feature", "id": row["id"], "geometry": point, "properties": rest}
 
 

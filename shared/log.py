@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from contracts.base import Fact
 from shared.chain import EMPTY, Entry, Head, link
-from shared.database import Tx, metadata, reading
+from shared.database import Tx, bulk, metadata, reading, writing
 
 Big = BigInteger().with_variant(Integer, "sqlite")
 
@@ -86,7 +86,7 @@ def later(tx: Tx, fact: Fact) -> None:
 def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add facts that were kept for later to the own log, in this order."""
     if rows:
-        connection.execute(_INSERT, rows)
+        bulk(connection, _INSERT, rows)
 
 
 def record(tx: Tx, fact: Fact) -> None:
@@ -114,7 +114,7 @@ def move_head(connection: Connection, reader: str, log: str, old: Head, new: Hea
 
 def seal(engine: Engine, log: str, limit: int = 500) -> int:
     """Give unsealed facts of `log` their place, in order of writing; returns how many. One sealer a log (compare and set)."""
-    with engine.begin() as connection:
+    with writing(engine) as connection:
         rows = connection.execute(
             select(entries.c.id, entries.c.subject, entries.c.body)
             .where(entries.c.log == log, entries.c.seq.is_(None))
@@ -136,7 +136,7 @@ def seal(engine: Engine, log: str, limit: int = 500) -> int:
         if not move_head(connection, SEALER, log, old, Head(epoch, seq, chain)):
             connection.rollback()
             return 0
-        connection.execute(_SEAL, updates)
+        bulk(connection, _SEAL, updates)
         return len(rows)
 
 
@@ -188,4 +188,4 @@ def keep(
             known.add(row.fact_id)
     rows = [r for r in rows if r["fact_id"] not in known]
     if rows:
-        connection.execute(_INSERT, rows)
+        bulk(connection, _INSERT, rows)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shared import log as logs
 from shared.chain import Head, encode
+from shared.database import writing
 from shared.link import Link
 
 BATCH = 300
@@ -53,5 +54,5 @@ class Publisher:
         return True
 
     def _moved(self, old: Head, new: Head) -> None:
-        with self.link.engine.begin() as connection:
+        with writing(self.link.engine) as connection:
             logs.move_head(connection, logs.PUBLISHER, self.log, old, new)

@@ -13,12 +13,15 @@ from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, String,
 from contracts.base import REGISTRY, Fact
 from shared.chain import Entry, Head, decode
 from shared.clock import stamp
-from shared.database import metadata, now, reading
+from shared.database import metadata, now, reading, writing
 from shared.log import Big, Repeated, head, heads, keep, move_head
 from shared.replica import Apply, Duplicate, Gap, Judgement, Wrong, judge
 
 Fold = Callable[[Connection, str, Sequence[Fact]], None]
 """What a service does with verified facts of one origin, in order; it gets the connection, the origin's code and the facts."""
+
+COMMIT = 3000
+"""Facts after which a commit takes no further message in."""
 
 quarantine = Table(
     "log_quarantine",
@@ -51,12 +54,55 @@ class Reader:
 
     def take(self, origin: str, service: str, message: bytes) -> Judgement:
         """Apply one bus message that came from `origin` (known from the account, not from the message)."""
+        return self.take_all(origin, service, [message])[0]
+
+    def take_all(self, origin: str, service: str, messages: Sequence[bytes]) -> list[Judgement]:
+        """The same for messages that came together: those that follow one another share a commit."""
+        log, found, start = f"{origin}/{service}", [], 0
+        while start < len(messages):
+            judgements = self._together(log, messages[start:])
+            # None were applied: the first one alone says why, and may be refused.
+            judgements = judgements or [self._alone(log, messages[start])]
+            found += judgements
+            start += len(judgements)
+        return found
+
+    def _together(self, log: str, messages: Sequence[bytes]) -> list[Judgement]:
+        """Apply as many of the first messages as prove themselves, in one transaction; [] where already the first does not."""
+        judged: list[tuple[Judgement, int]] = []
         try:
-            log, entries, closing = decode(message)
+            with writing(self.engine) as connection:
+                old = current = head(connection, self.name, log)
+                entries: list[Entry] = []
+                chains: list[bytes] = []
+                for message in messages:
+                    named, fresh, closing = decode(message)
+                    judgement = judge(current, fresh, closing) if named == log else Wrong("")
+                    if not isinstance(judgement, Apply | Duplicate) or len(entries) >= COMMIT:
+                        break
+                    judged.append((judgement, len(fresh)))
+                    if isinstance(judgement, Apply):
+                        entries += judgement.entries
+                        chains += judgement.chains
+                        current = judgement.head
+                if entries and not self._keep(connection, log, (old, current), entries, chains):
+                    connection.rollback()
+                    return []
+        except (ValueError, Unknown, Repeated):
+            # Raised inside the transaction, which is rolled back with it: nothing is applied.
+            return []
+        for judgement, count in judged:
+            self._count(type(judgement).__name__.lower(), count)
+        return [judgement for judgement, _ in judged]
+
+    def _alone(self, log: str, message: bytes) -> Judgement:
+        """Judge and apply one message by itself, and keep it aside where it is wrong."""
+        try:
+            named, entries, closing = decode(message)
         except ValueError as error:
-            return self._refuse(f"{origin}/{service}", (0, 0), f"not a batch: {error}", message)
-        if log != f"{origin}/{service}":
-            return self._refuse(f"{origin}/{service}", (0, 0), f"names the log {log}", message)
+            return self._refuse(log, (0, 0), f"not a batch: {error}", message)
+        if named != log:
+            return self._refuse(log, (0, 0), f"names the log {named}", message)
         judgement = self.apply(log, entries, closing)
         if isinstance(judgement, Wrong):
             self._refuse(log, (entries[0].seq, entries[-1].seq), judgement.reason, message)
@@ -65,25 +111,29 @@ class Reader:
     def apply(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
         """Judge and, if it proves itself, apply; rows, bytes and head are committed together."""
         try:
-            judgement = self._apply(log, entries, closing)
+            with writing(self.engine) as connection:
+                old = head(connection, self.name, log)
+                judgement = judge(old, entries, closing)
+                if isinstance(judgement, Apply):
+                    span = (old, judgement.head)
+                    if not self._keep(connection, log, span, judgement.entries, judgement.chains):
+                        connection.rollback()
+                        judgement = Duplicate()
         except (Unknown, Repeated) as error:
-            # Raised inside the transaction, which is rolled back with it: nothing of the batch is applied.
             judgement = Wrong(str(error))
         self._count(type(judgement).__name__.lower(), len(entries))
         return judgement
 
-    def _apply(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
-        with self.engine.begin() as connection:
-            old = head(connection, self.name, log)
-            judgement = judge(old, entries, closing)
-            if isinstance(judgement, Apply):
-                events, facts = parse(log, judgement.entries)
-                if not move_head(connection, self.name, log, old, judgement.head, stamp(now())):
-                    connection.rollback()
-                    return Duplicate()
-                keep(connection, log, judgement.entries, events, judgement.chains)
-                self.fold(connection, log.split("/")[0], facts)
-            return judgement
+    def _keep(
+        self, connection: Connection, log: str, span: tuple[Head, Head], entries: Sequence[Entry], chains: Sequence[bytes]
+    ) -> bool:
+        """Move the head, keep the bytes, fold the facts; False where another copy moved the head meanwhile."""
+        events, facts = parse(log, entries)
+        if not move_head(connection, self.name, log, *span, stamp(now())):
+            return False
+        keep(connection, log, entries, events, chains)
+        self.fold(connection, log.split("/")[0], facts)
+        return True
 
     def verified(self) -> dict[str, Head]:
         """Up to where each log is verified and folded."""
@@ -93,7 +143,7 @@ class Reader:
 
     def _refuse(self, log: str, span: tuple[int, int], reason: str, message: bytes) -> Wrong:
         first, last = span
-        with self.engine.begin() as connection:
+        with writing(self.engine) as connection:
             same = (quarantine.c.reader == self.name, quarantine.c.log == log, quarantine.c.message == message)
             known = connection.execute(select(func.max(quarantine.c.times)).where(*same)).scalar()
             connection.execute(delete(quarantine).where(*same))

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.database import Tx
+from shared.database import Tx, writing
 from shared.errors import Busy
 from shared.log import later, write
 
@@ -124,7 +124,7 @@ class Writer:
         So no two groups lock rows in opposite order, and changes become visible in the order of their instants, which is what
         whoever reads pages of changes relies on.
         """
-        with self.engine.begin() as connection:
+        with writing(self.engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(_TURN, {"writer": f"writer {self.node}"})
             yield connection

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator
 
 from services.evaluation import queries
+from services.evaluation.domain import State
 from shared.auth import Caller, allow, public
 from shared.clock import civil_day, stamp
 from shared.database import now
@@ -19,7 +22,6 @@ from shared.listing import Wanted, answer, tagged
 from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/evaluation/v1", tags=["evaluation"])
-DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 OPEN_FIGURES = "figures without persons are published: they hold administrations to account"
 FORMULA = {
     "zh": "按期结案率 = 按期结案数 ÷ (结案数 + 超期未结数)",
@@ -33,17 +35,24 @@ async def runtime(request: Request) -> Runtime:
     return found
 
 
+def _real(day: str) -> str:
+    date.fromisoformat(day)
+    return day
+
+
 Here = Annotated[Runtime, Depends(runtime)]
+Day = Annotated[str, Query(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2026-03-01"]), AfterValidator(_real)]
+Category = Annotated[str, Query(pattern="^[0-9A-Z]{2,20}$", examples=["E0101"])]
 
 
 @router.get("/figures", dependencies=[public(OPEN_FIGURES)], responses={304: {"description": "nothing changed since the ETag"}})
 def figures(
     request: Request, here: Here,
     by: Annotated[str, Query(description="dimensions, by comma", examples=["origin,category"])] = "origin",
-    category: Annotated[str | None, Query(max_length=20)] = None,
+    category: Category | None = None,
     node: Annotated[str | None, Query(description="only this node's subtree")] = None,
-    first_day: Annotated[str | None, Query(pattern=DAY)] = None,
-    last_day: Annotated[str | None, Query(pattern=DAY)] = None,
+    first_day: Day | None = None,
+    last_day: Day | None = None,
 ) -> Response:  # fmt: skip
     """Figures by any of the dimensions; an unknown dimension or filter is refused, never ignored."""
     refuse_unknown(request)
@@ -77,8 +86,8 @@ def overview(request: Request, here: Here, last_days: Annotated[int, Query(ge=1,
 @router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})
 def cases(
     request: Request, here: Here, _: Annotated[Caller, allow("integrator", "evaluator", "administrator", "auditor")],
-    category: Annotated[str | None, Query(max_length=20)] = None,
-    state: Annotated[str | None, Query(max_length=16, examples=["closed"])] = None,
+    category: Category | None = None,
+    state: Annotated[State | None, Query(examples=["closed"])] = None,
     area: Annotated[str | None, Query(max_length=20, description="a division and all within it")] = None,
     reported_from: Annotated[str | None, Query(description="instant with offset")] = None,
     reported_to: str | None = None,

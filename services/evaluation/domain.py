@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from contracts.base import Fact
 from contracts.case import CaseClosed, CaseDispatched, CaseFiled, CaseHandled, CaseRefused, CaseReported, CaseReworked
 from shared.clock import stamp, unstamp
 
 Row = dict[str, Any]
+State = Literal["reported", "refused", "filed", "dispatched", "handled", "closed"]
+"""What the facts can make of a case."""
 CHANGING = (
     "state", "department", "filed_at", "due_at", "handled_at", "ended_at", "on_time", "seconds", "open", "changed_at",
 )  # fmt: skip

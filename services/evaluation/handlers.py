@@ -22,7 +22,7 @@ from contracts.case import (
 from services.evaluation import domain
 from services.evaluation.tables import QUANTITIES, cases, totals
 from shared.clock import stamp
-from shared.database import now
+from shared.database import bulk, now
 from shared.reader import Unknown
 
 READER = "evaluation"
@@ -33,6 +33,7 @@ HEARS: tuple[type[Fact], ...] = (
 )  # fmt: skip
 """Facts that change a row or a total here."""
 
+_ADD = insert(cases)
 _CHANGE = (
     update(cases)
     .where(cases.c.id == bindparam("case_id"))
@@ -79,10 +80,10 @@ def _write(connection: Connection, rows: dict[str, domain.Row], fresh: Mapping[s
     for row in rows.values():
         row["changed_at"] = at
     if fresh:
-        connection.execute(insert(cases), [rows[i] for i in fresh])
+        bulk(connection, _ADD, [rows[i] for i in fresh])
     old = [{"case_id": i} | {n: row[n] for n in domain.CHANGING} for i, row in rows.items() if i not in fresh]
     if old:
-        connection.execute(_CHANGE, old)
+        bulk(connection, _CHANGE, old)
 
 
 def _known(connection: Connection, ids: set[str]) -> dict[str, domain.Row]:

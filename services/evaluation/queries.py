@@ -77,7 +77,9 @@ def figures(engine: Engine, by: Sequence[str], wanted: Filter, at: str, chain: C
     groups = gather(engine, ["division" if d == "area" else d for d in by], wanted, at)
     if "area" in by:
         groups = roll_up(groups, by.index("area"), chain)
-    return [dict(zip(by, key, strict=True)) | groups[key].shown() for key in sorted(groups)]
+    # A backlog has no day, nor has a rate that counts it: not known is not zero.
+    unknown = dict.fromkeys(("open", "overdue_open", "median_seconds", "on_time_rate")) if "day" in by else {}
+    return [dict(zip(by, key, strict=True)) | groups[key].shown() | unknown for key in sorted(groups)]
 
 
 def gather(engine: Engine, by: Sequence[str], wanted: Filter, at: str) -> dict[Key, Group]:
