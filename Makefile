@@ -34,7 +34,7 @@ test: .venv/.ok ## run every test
 	@echo "== style and types"
 	@$(MAKE) --no-print-directory check
 	@echo "== tests"
-	@$(PY) -m pytest -n 2
+	@$(PY) -m pytest -n 2 --dist loadgroup
 
 check: .venv/.ok ## style and strict types
 	@$(PY) -m ruff check .

@@ -154,8 +154,7 @@ def _messages(registry: Mapping[str, type[Fact]], services: list[str]) -> Docume
 def _schemas(registry: Mapping[str, type[Fact]], services: list[str]) -> Document:
     log = LOG % "|".join(services)
     line = f"\\n{NUMBER} {NUMBER} {NUMBER} {IDENT} \\{{[^\\n]*\\}}"
-    number = {"type": "integer", "minimum": 0, "description": "last sequence"}
-    chain = {"type": "string", "pattern": f"^{CHAIN}$", "description": "chain value after it"}
+    number = {"type": "integer", "minimum": 0}
     return {
         "batch": {"type": "string", "pattern": f"^{log} {CHAIN}({line})+$", "description": BATCH, "examples": [example()]},
         "fact": {"description": "The body of a line.", "oneOf": [{"$ref": f"facts/{name}.json"} for name in sorted(registry)]},
@@ -169,7 +168,15 @@ def _schemas(registry: Mapping[str, type[Fact]], services: list[str]) -> Documen
         "heads": {
             "type": "object", "description": "by log",
             "propertyNames": {"pattern": f"^{log}$"},
-            "additionalProperties": {"type": "array", "items": [number, chain], "minItems": 2, "maxItems": 2},
+            "additionalProperties": {
+                "type": "object", "required": ["seq", "chain", "ahead", "age"], "additionalProperties": False,
+                "properties": {
+                    "seq": number | {"description": "last sequence that this node has itself"},
+                    "chain": {"type": "string", "pattern": "^([0-9a-f]{64})?$", "description": "after that sequence"},
+                    "ahead": number | {"description": "furthest sequence that it has heard of from below"},
+                    "age": {"type": "number", "minimum": 0, "description": "seconds since the origin last answered"},
+                },
+            },
         },
         "nothing": {"type": "string", "maxLength": 0},
     }  # fmt: skip

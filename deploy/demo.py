@@ -27,8 +27,8 @@ from services.grid.packs import load as load_pack
 
 ROOT = Path(__file__).resolve().parent
 TOPOLOGY = ROOT / "topologies" / "demo.toml"
-HISTORY, DAYS = 500, 30
-"""Generated cases a county starts with, and over how many days they came."""
+HISTORY, DAYS, REPORTS = 1200, 30, 2.0
+"""Generated cases a county starts with, over how many days they came, and how many come in an average minute from then on."""
 MINUTE = 60.0
 console = Console()
 
@@ -49,7 +49,7 @@ class County:
         categories = [(c.code, float(c.limit_hours)) for c in pack.catalogue]
         places, self.key = spots(pack, self.code), client.key_of(base, self.code, SOURCE)
         zone = topology.zone_of(self.code)
-        life = Life(self.seed, SOURCE, categories, places, zone=zone)
+        life = Life(self.seed, SOURCE, categories, places, per_minute=REPORTS, zone=zone)
         memory = base / f"generator-{self.code}.json"
         if memory.exists():
             life.load(orjson.loads(memory.read_bytes()))

@@ -174,7 +174,8 @@ def _reported(row: Map[str, Any], mapping: Mapping, place: Place | None) -> dict
         "lon": point[0],
         "lat": point[1],
         "channel": "platform",
-        "provenance": "replayed",
+        # A record that stays at its own place is history of that place; one that was put elsewhere only plays it.
+        "provenance": "replayed" if place else "imported",
         "dataset": mapping.dataset,
     }
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from shared import broker
 from shared import log as logs
 from shared.chain import encode
-from shared.compare import Ahead, Comparison
+from shared.compare import Ahead, Comparison, Known
 from shared.database import reading
 from shared.hear import Hearing
 from shared.link import Link
@@ -66,9 +66,10 @@ class Bus:
         self.loop = asyncio.get_running_loop()
         await self.link.open()
         code = self.link.node.code
-        # Copies and services of one node share a database, so any of them may answer.
+        # Copies and services of one node share a database, so any of them may answer; of what lies below only a hearer knows.
         await self.link.nc.subscribe(f"rpc.{code}.range", "answer", partial(_guarded, self._answer_range))
-        await self.link.nc.subscribe(f"rpc.{code}.heads", "answer", partial(_guarded, self._answer_heads))
+        if self.hearings:
+            await self.link.nc.subscribe(f"rpc.{code}.heads", "answer", partial(_guarded, self._answer_heads))
         self.link.loops.start("stream", self._keep_stream)
         for publisher in self.publishers:
             self.link.loops.start(f"publish {publisher.service}", publisher.turn)
@@ -104,14 +105,16 @@ class Bus:
     async def _answer_heads(self, message: Any) -> None:
         await message.respond(orjson.dumps(await self.link.thread(self._heads)))
 
-    def _heads(self) -> dict[str, tuple[int, str]]:
-        """(sequence, chain) of every log that is kept here, as far as any reader or the sealer knows it."""
-        found: dict[str, tuple[int, str]] = {}
+    def _heads(self) -> dict[str, dict[str, Any]]:
+        """What is known of every log that is kept here: as far as any reader or the sealer has it, and what was heard of it."""
+        found: dict[str, Known] = {}
         with reading(self.link.engine) as connection:
             for row in connection.execute(logs.heads.select().where(logs.heads.c.reader != logs.PUBLISHER)):
-                if row.seq > found.get(row.log, (0, ""))[0]:
-                    found[row.log] = (row.seq, bytes(row.chain).hex())
-        return found
+                if row.seq > found.get(row.log, Known()).seq:
+                    found[row.log] = Known(row.seq, bytes(row.chain).hex())
+        for log, (ahead, age) in self.comparison.known().items():
+            found[log] = found.get(log, Known())._replace(ahead=ahead, age=round(age, 1))
+        return {log: known._asdict() for log, known in found.items()}
 
     def gauges(self) -> list[Gauge]:
         """Lag of every log heard from below, and what the readers did with what came."""

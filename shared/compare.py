@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -21,13 +22,26 @@ EVERY, STALLED, REVIVE = 1.0, 2.0, 15.0
 """Seconds between two comparisons, without progress until a log counts as stalled, and between two revivals of a source."""
 
 
+class Known(NamedTuple):
+    """What a node answers of one log: its own sequence and chain, the furthest sequence it has heard of, and how old that is."""
+
+    seq: int = 0
+    chain: str = ""
+    ahead: int = 0
+    age: float = 0.0
+
+
 @dataclass
 class Ahead:
-    """What a child said of one log: its last sequence and chain, when it said so, and what does not fit ours."""
+    """What is known of one log from below.
+
+    `seq`: the furthest sequence that anybody on the way has heard of; `asked`: when the origin last answered the node above it;
+    `since`: when we fell behind, None while in step; `trouble`: what does not fit our own copy. Times by the monotonic clock.
+    """
 
     seq: int
-    chain: str
     asked: float
+    since: float | None = None
     trouble: str = ""
 
 
@@ -43,21 +57,31 @@ class Comparison:
 
     async def turn(self, child: str) -> None:
         """Ask `child` once for its heads and mend what stalls; runs at start, at reconnect and every second."""
+        # Ours first: what arrives while the child answers must not look as if the child knew less than we do.
+        before = [await self.link.thread(hearing.reader.verified) for hearing in self.hearings]
         try:
             theirs = orjson.loads(await self.link.request(f"rpc.{child}.heads", b"", timeout=3))
-        except (NatsError, TimeoutError):
+        except (NatsError, TimeoutError, orjson.JSONDecodeError):
             # A child out of reach is the page's business, not a reason to call this node unfit for work.
             await self._pause()
             return
-        for hearing in self.hearings:
-            ours = await self.link.thread(hearing.reader.verified)
+        for hearing, ours in zip(self.hearings, before, strict=True):
             for origin, route in self.link.node.routes().items():
                 if route[:1] == (child,):
                     log = f"{origin}/{hearing.service}"
-                    (seq, chain), here = theirs.get(log, (0, "")), ours.get(log, EMPTY)
-                    self.ahead[log] = Ahead(int(seq), str(chain), monotonic(), _trouble(here, int(seq), str(chain)))
-                    await self._mend(hearing, origin, child, here.seq)
+                    self._note(log, Known(**theirs.get(log, {})), ours.get(log, EMPTY), own=origin == child)
+                    await self._mend(hearing, origin, child, ours.get(log, EMPTY).seq)
         await self._pause()
+
+    def _note(self, log: str, theirs: Known, ours: Head, own: bool) -> None:
+        now, old = monotonic(), self.ahead.get(log)
+        seq = max(theirs.seq, theirs.ahead)
+        since = (old.since if old and old.since is not None else now) if seq > ours.seq else None
+        self.ahead[log] = Ahead(seq, now - theirs.age, since, _trouble(ours, theirs, own))
+
+    def known(self) -> dict[str, tuple[int, float]]:
+        """(furthest sequence heard of, seconds since the origin last answered) of every log from below, for the node above."""
+        return {log: (a.seq, monotonic() - a.asked) for log, a in self.ahead.items()}
 
     async def _pause(self) -> None:
         self.link.reconnected.clear()
@@ -86,8 +110,11 @@ class Comparison:
             await broker.restart_source(self.link.nc, self.link.node.code, child)
 
 
-def _trouble(ours: Head, seq: int, chain: str) -> str:
-    """What only a restored or copied log can show: a child that knows less of its own than we do, or another history."""
-    if seq < ours.seq:
-        return "behind"
-    return "fork" if seq == ours.seq and seq and chain != ours.chain.hex() else ""
+def _trouble(ours: Head, theirs: Known, own: bool) -> str:
+    """What only a restored or copied log can show: a child that knows less of its `own` than we do, or another history.
+
+    Of a log that it only passes on, a child may well know less for a moment than we do.
+    """
+    if theirs.seq < ours.seq:
+        return "behind" if own else ""
+    return "fork" if theirs.seq == ours.seq and ours.seq and theirs.chain != ours.chain.hex() else ""

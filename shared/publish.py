@@ -39,7 +39,7 @@ class Publisher:
         except TimeoutError:
             return
         # What comes together within a moment shares one message and one flush.
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
 
     async def _send(self) -> bool:
         known = await self.link.head(logs.PUBLISHER, self.log)

@@ -13,9 +13,8 @@ from sqlalchemy import Connection, Engine, func, select
 from services.evaluation import domain
 from services.evaluation.handlers import READER
 from services.evaluation.tables import QUANTITIES, cases, totals
-from shared.clock import unstamp
 from shared.compare import Ahead
-from shared.database import now, reading
+from shared.database import reading
 from shared.errors import Invalid
 from shared.listing import Chain, Wanted, page
 from shared.log import heads
@@ -203,12 +202,19 @@ def links(engine: Engine, node: Node, ahead: Mapping[str, Ahead]) -> list[dict[s
         seq, heard = (known.seq, known.heard_at) if known else (0, None)
         lag = max(0, theirs.seq - seq) if theirs else 0
         state = _state(theirs, lag, held.get(log, 0))
-        seconds = (now() - unstamp(heard)).total_seconds() if heard and state in ("silent", "lagging") else 0.0
+        seconds = _seconds(theirs, state)
         rows.append(
             {"code": origin.code, "names": origin.names.model_dump(), "log": log, "state": state, "heard_at": heard,
              "lag_events": lag, "lag_seconds": round(seconds, 1), "verified_seq": seq, "quarantine": held.get(log, 0)}
         )  # fmt: skip
     return rows
+
+
+def _seconds(theirs: Ahead | None, state: str) -> float:
+    """How long the state has lasted: since the origin last answered, or since we fell behind; 0 while in step."""
+    if theirs is None or state not in ("silent", "lagging", "quarantine"):
+        return 0.0
+    return monotonic() - (theirs.asked if state == "silent" else theirs.since or monotonic())
 
 
 def _state(theirs: Ahead | None, lag: int, held: int) -> str:

@@ -22,5 +22,5 @@ def node(request: Request) -> dict[str, Any]:
     itself = {"code": here.code, "names": here.names.model_dump(), "url": None}
     return {
         "code": here.code, "names": here.names.model_dump(), "path": [*above, itself], "children": children,
-        "demo": here.demo, **about,
+        "zone": here.zone, "demo": here.demo, **about,
     }  # fmt: skip
