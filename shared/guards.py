@@ -1,4 +1,4 @@
-"""What stands before every route, as plain ASGI: measuring, patience with slow bodies, and a limit on asking too often."""
+"""What stands before every route, as plain ASGI: measuring, limits on size and time of a body, and on asking too often."""
 
 from __future__ import annotations
 
@@ -56,34 +56,43 @@ class Measured:
             self.metrics.seconds.labels(name).observe(time.perf_counter() - begun)
 
 
-class Slow(HTTPException):
-    """A body did not arrive in time. An HTTP error, because whoever reads bodies takes any other for one that cannot be read."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(408, f"the body did not arrive within {seconds:g} s", {"Connection": "close"})
+CLOSE = {"Connection": "close"}
+"""Said where a body is left unread: what follows on this connection would be taken for it."""
 
 
 class Patience:
-    """Ends a request whose body takes longer than `seconds` to arrive, so that slow senders cannot hold a node."""
+    """Ends a request whose body is longer than `size` bytes or takes longer than `seconds` to arrive.
 
-    def __init__(self, app: App, seconds: float = 30) -> None:
-        self.app, self.seconds = app, seconds
+    So nobody holds a node by sending slowly, or fills it. Both are HTTP errors, because whoever reads bodies takes any other
+    error for a body that cannot be read.
+    """
+
+    def __init__(self, app: App, seconds: float, size: int) -> None:
+        self.app, self.seconds, self.size = app, seconds, size
+        self.slow = f"the body did not arrive within {seconds:g} s"
+        self.large = f"a body has at most {size} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared[:18]) > self.size:
+            return await problem(413, "too-large", self.large, CLOSE)(scope, receive, send)
         until = time.monotonic() + self.seconds
-        whole = False
+        whole, length = False, 0
 
         async def awaited() -> Message:
-            nonlocal whole
+            nonlocal whole, length
             if whole:
                 # After the body this only tells that the client went away, which a stream may wait for as long as it likes.
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
             except TimeoutError:
-                raise Slow(self.seconds) from None
+                raise HTTPException(408, self.slow, CLOSE) from None
+            length += len(message.get("body", b""))
+            if length > self.size:
+                raise HTTPException(413, self.large, CLOSE)
             whole = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 

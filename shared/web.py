@@ -84,14 +84,14 @@ def create(runtime: Runtime, title: str, routers: list[APIRouter]) -> FastAPI:
         async with running(runtime):
             yield
 
-    app = FastAPI(title=title, version="1", lifespan=life, max_body_size=MAX_BODY, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title=title, version="1", lifespan=life, docs_url="/docs", redoc_url=None)
     metrics = Metrics()
     metrics.sources.append(runtime.gauges)
     app.state.gate, app.state.runtime, app.state.metrics = runtime.gate, runtime, metrics
     install(app)
     # The last one added stands outermost.
     app.add_middleware(GZipMiddleware, minimum_size=1000)
-    app.add_middleware(Patience, seconds=runtime.node.limits.body_seconds)
+    app.add_middleware(Patience, seconds=runtime.node.limits.body_seconds, size=MAX_BODY)
     app.add_middleware(Limited, named=runtime.node.limits.named, nameless=runtime.node.limits.nameless)
     app.add_middleware(Measured, metrics=metrics)
     for router in [*routers, health()]:

@@ -21,6 +21,7 @@ from joserfc.jwk import OKPKey
 from jsonschema import Draft202012Validator
 from sqlalchemy import Engine
 
+from deploy.migrate import migrate
 from deploy.node import Around
 from deploy.render import render
 from deploy.routers import ROUTERS
@@ -153,4 +154,4 @@ def refused(response: Response, status: int, field: str | None = None) -> dict[s
     return found
 
 
-__all__ = ["Limits", "Served", "app", "listening", "node", "refused", "settings", "start"]
+__all__ = ["Limits", "Served", "app", "listening", "migrate", "node", "refused", "settings", "start"]
