@@ -12,10 +12,11 @@ from typing import Any
 
 from deploy import client
 from deploy.migrate import migrate
-from deploy.process import Child, Nursery
+from deploy.process import Child, Nursery, taken
 from deploy.render import render
 from deploy.topology import SERVICES, Spec, Topology
 from shared.database import open_engine
+from shared.errors import Conflict
 from shared.settings import load as load_node
 
 BROKER = Path(sys.executable).parent / "nats-server"
@@ -30,6 +31,8 @@ class Supervisor:
         self.nursery = Nursery()
         self.brokers: dict[str, Child] = {}
         self.nodes: dict[str, Child] = {}
+        # The process that looks after this folder; `sanji apply` sends it a signal.
+        self._mark = self.base / "up.pid"
         self.apply(topology)
 
     def apply(self, topology: Topology) -> list[str]:
@@ -89,13 +92,26 @@ class Supervisor:
         return all(client.ready(port) for port in (spec.service_ports.values() if self.split else [spec.port]))
 
     def up(self, patience: float = 90) -> None:
-        """Start everything and wait until every node says that it is ready. Raises TimeoutError naming who is not."""
+        """Start everything and wait until every node says that it is ready.
+
+        Raises Conflict where another supervisor runs from the same folder or a port is taken, TimeoutError naming who is late.
+        """
+        self._alone_here()
         if self.split:
             # Before there are several who could change a schema at once.
             for code in [s.code for s in self.topology.nodes]:
                 migrate(open_engine(load_node(self.base / code / "node.json").database_url))
-        (self.base / "up.pid").write_text(str(os.getpid()))
+        self._mark.write_text(str(os.getpid()))
         self.wait_for([s.code for s in self.topology.nodes], patience)
+
+    def _alone_here(self) -> None:
+        other = self._mark.read_text() if self._mark.exists() else ""
+        if other and other != str(os.getpid()) and Path(f"/proc/{other}").exists():
+            raise Conflict(f"a federation runs from {self.base} already (process {other})", field="/state")
+        for spec in self.topology.nodes:
+            for port in {*(spec.service_ports.values() if self.split else ()), spec.port, *spec.broker_ports}:
+                if taken(port):
+                    raise Conflict(f"port {port} of node {spec.code} is taken by another program", field="/nodes")
 
     def wait_for(self, codes: list[str], patience: float = 90) -> None:
         """Tend until all of `codes` are ready. Raises TimeoutError naming who is not."""
@@ -128,4 +144,5 @@ class Supervisor:
             for child in group.values():
                 child.end()
         self.nursery.close()
-        (self.base / "up.pid").unlink(missing_ok=True)
+        if self._mark.exists() and self._mark.read_text() == str(os.getpid()):
+            self._mark.unlink()

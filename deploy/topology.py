@@ -38,6 +38,10 @@ class Spec(BaseModel):
         """Where each service listens when it runs by itself; the page keeps the node's own port."""
         return {"case": self.port + 1, "grid": self.port + 2, "evaluation": self.port + 3, "web": self.port}
     @property
+    def broker_ports(self) -> tuple[int, ...]:
+        return self.broker_port, self.leaf_port, self.monitor_port
+
+    @property
     def broker_port(self) -> int:
         return self.port + 7
 

@@ -116,11 +116,16 @@ class Bus:
             found[log] = found.get(log, Known())._replace(ahead=ahead, age=round(age, 1))
         return {log: known._asdict() for log, known in found.items()}
 
+    def _lags(self) -> dict[str, float]:
+        known = {log: head.seq for hearing in self.hearings for log, head in hearing.reader.verified().items()}
+        return {log: float(max(0, a.seq - known.get(log, 0))) for log, a in self.comparison.ahead.items()}
+
     def gauges(self) -> list[Gauge]:
         """Lag of every log heard from below, and what the readers did with what came."""
         ahead = self.comparison.ahead.items()
         return [
             ("sanji_log_ahead", "Sequence that the child last said it has", "log", {log: a.seq for log, a in ahead}),
+            ("sanji_log_lag", "Facts that a log from below is ahead of what is folded here", "log", self._lags()),
             ("sanji_log_asked_seconds", "Seconds since the child last answered", "log",
              {log: monotonic() - a.asked for log, a in ahead}),
             *(
