@@ -65,4 +65,4 @@ $(APP)/node_modules/.ok: .venv/.ok $(APP)/package-lock.json
 $(APP)/dist/.ok: $(APP)/node_modules/.ok $(shell find $(APP)/src $(APP)/public $(APP)/*.* -type f)
 	@echo "== building the page"
 	@$(NODE) && node node_modules/vue-tsc/bin/vue-tsc.js --noEmit && node node_modules/vite/bin/vite.js build --logLevel warn \
-	  && node compress.mjs && touch dist/.ok
+	  && node docs.mjs && node compress.mjs && touch dist/.ok

@@ -84,7 +84,7 @@ def create(runtime: Runtime, title: str, routers: list[APIRouter]) -> FastAPI:
         async with running(runtime):
             yield
 
-    app = FastAPI(title=title, version="1", lifespan=life, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title=title, version="1", lifespan=life, docs_url=None, redoc_url=None)
     metrics = Metrics()
     metrics.sources.append(runtime.gauges)
     app.state.gate, app.state.runtime, app.state.metrics = runtime.gate, runtime, metrics

@@ -281,3 +281,19 @@ def test_accessible_and_never_wider_than_the_screen(ground: Ground, page: Page, 
         opened(page, ground.url(code), lang).wait_for_selector(".trend canvas")
         assert faults(page) == [], (code, lang)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_interface_can_be_read_and_tried_without_any_other_network(ground: Ground, page: Page) -> None:
+    """The documents' reader comes from the node itself, obeys the page's policy, and an operation tried in it is answered."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{ground.url(ROOT_NODE)}/docs/")
+    page.wait_for_selector(".opblock")
+    page.click(".opblock-summary:has-text('/api/evaluation/v1/links')")
+    page.click(".opblock.is-open button.execute")
+    page.wait_for_selector(".opblock.is-open .live-responses-table td.response-col_status:has-text('200')")
+    assert faults == []
+    assert [url for url in asked if not url.startswith((ground.url(ROOT_NODE), "data:", "blob:"))] == []
