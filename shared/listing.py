@@ -21,8 +21,14 @@ Chain = Callable[[str], tuple[str, ...]]
 """The divisions that a division lies in, itself first."""
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 class Wanted(NamedTuple):
-    """Which rows: exact codes, instants with offset as texts, a box `west,south,east,north`, the cursor of the page before."""
+    """Which rows: exact codes, instants with offset as texts, a box `west,south,east,north`, the cursor of the page before.
+
+    None is no filter; an empty text is one, since somebody who sent it meant something else than everything.
+    """
 
     category: str | None = None
     state: str | None = None
@@ -44,7 +50,7 @@ def page(
     that changes meanwhile once more, later, as it is then. So a reader knows rows by `id` and keeps what came last.
     """
     query = _where(select(*(table.c[c] for c in columns)), table, wanted)
-    if wanted.area:
+    if wanted.area is not None:
         inside = [d for (d,) in connection.execute(select(table.c.division).distinct()) if wanted.area in chain(d)]
         query = query.where(table.c.division.in_(inside))
     query = query.order_by(table.c.changed_at, table.c.id).limit(wanted.limit + 1)
@@ -58,18 +64,18 @@ def page(
 
 def _where(query: Select[Any], table: Table, wanted: Wanted) -> Select[Any]:
     for name in ("category", "state"):
-        if value := getattr(wanted, name):
+        if (value := getattr(wanted, name)) is not None:
             query = query.where(table.c[name] == value)
-    if wanted.reported_from:
+    if wanted.reported_from is not None:
         query = query.where(table.c.reported_at >= _instant("reported_from", wanted.reported_from))
-    if wanted.reported_to:
+    if wanted.reported_to is not None:
         query = query.where(table.c.reported_at < _instant("reported_to", wanted.reported_to))
-    if wanted.changed_since:
+    if wanted.changed_since is not None:
         query = query.where(table.c.changed_at >= _instant("changed_since", wanted.changed_since))
-    if wanted.bbox:
+    if wanted.bbox is not None:
         west, south, east, north = _box(wanted.bbox)
         query = query.where(table.c.lon.between(west, east), table.c.lat.between(south, north))
-    if wanted.cursor:
+    if wanted.cursor is not None:
         at, case_id = _cursor(wanted.cursor)
         query = query.where(or_(table.c.changed_at > at, and_(table.c.changed_at == at, table.c.id > case_id)))
     return query
@@ -140,5 +146,5 @@ def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> bytes:
     writer.writeheader()
     for row in rows:
         # A spreadsheet takes a cell that opens like a formula for one.
-        writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" else v for k, v in row.items()})
+        writer.writerow({k: f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) else v for k, v in row.items()})
     return out.getvalue().encode()

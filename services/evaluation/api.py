@@ -61,7 +61,7 @@ def figures(
         raise Invalid(f"no dimension {min(strange)}; known are: {', '.join(queries.DIMENSIONS)}", field="/by")
     if len(set(dimensions)) < len(dimensions):
         raise Invalid("a dimension is named twice", field="/by")
-    wanted = queries.Filter(queries.below(here.node, node) if node else None, category, first_day, last_day)
+    wanted = queries.Filter(queries.below(here.node, node) if node is not None else None, category, first_day, last_day)
     at = stamp(now())
     rows = queries.figures(here.engine, dimensions, wanted, at, here.extra["areas"].chain)
     body = orjson.dumps({"as_of": at[:16], "formula": FORMULA, "items": rows})
