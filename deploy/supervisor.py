@@ -96,7 +96,8 @@ class Supervisor:
 
         Raises Conflict where another supervisor runs from the same folder or a port is taken, TimeoutError naming who is late.
         """
-        self._alone_here()
+        if not any(child.alive for child in self.children()):
+            self._alone_here()
         if self.split:
             # Before there are several who could change a schema at once.
             for code in [s.code for s in self.topology.nodes]:
