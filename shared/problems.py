@@ -40,6 +40,11 @@ def of_error(error: SanjiError) -> JSONResponse:
     return problem(STATUS.get(type(error), 500), error.code, error.detail, headers, field=error.field, **error.extra)
 
 
+def _pointer(error: dict[str, Any]) -> str:
+    """Where it is wrong; in a body that is no JSON there is no place but the body itself."""
+    return "/body" if error["type"] == "json_invalid" else "/" + "/".join(map(str, error["loc"][1:]))
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
 
@@ -49,11 +54,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def shape(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [{"field": "/" + "/".join(map(str, e["loc"][1:])), "reason": e["msg"]} for e in error.errors()]
+        errors = [{"field": _pointer(e), "reason": e["msg"]} for e in error.errors()]
         return problem(422, "invalid", errors[0]["reason"], field=errors[0]["field"], errors=errors)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:
+            # The framework's word for a body that it cannot even begin to read: nested without end, or no text at all.
+            return problem(422, "invalid", "the body is not JSON that can be read", field="/body")
         return problem(error.status_code, f"http-{error.status_code}", str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
