@@ -1,4 +1,4 @@
-"""Leases on both databases: of many copies exactly one holds a thing, a dead one's is free in time, all agree whose turn it is."""
+"""Leases on both databases: of many copies exactly one holds a thing, a dead one is succeeded in time, all agree on the turn."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_who_lives_is_known_to_all_and_the_dead_are_forgotten(engine: Engine, co
     assert join(engine, "case", "a", AT) == ["a"]
     assert join(copies[0], "case", "b", AT) == ["a", "b"] == join(engine, "case", "a", AT)
     assert join(engine, "evaluation", "c", AT) == ["c"], "another group"
-    for group in ("cas", "case_", "%", "case case"):
+    for group in ("cas", "case_", "%", "case,evaluation:case"):
         assert join(engine, group, "d", AT) == ["d"], "a group is its whole name"
     assert join(engine, "case", "a", later(14)) == ["a", "b"] and join(engine, "case", "a", later(16)) == ["a"]
     release(engine, "a")
