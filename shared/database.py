@@ -103,7 +103,11 @@ def _prepare_sqlite(raw: Any, _record: object) -> None:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection for queries: one snapshot, no write lock."""
-    with engine.connect().execution_options(reads_only=True) as connection, connection.begin():
+    options: dict[str, Any] = {"reads_only": True}
+    if engine.dialect.name == "postgresql":
+        # Its default lets every statement see what was committed a moment ago, so that sums on one page would differ.
+        options["isolation_level"] = "REPEATABLE READ"
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 

@@ -72,15 +72,9 @@ def figures(
 def overview(request: Request, here: Here, last_days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
     """What the page shows: totals, one row for each unit right below, the trend, where the cases come from."""
     refuse_unknown(request)
-    at = stamp(now())
-    whole, rows = queries.children(here.engine, here.node, here.extra["areas"], at)
-    kinds = queries.gather(here.engine, ["provenance"], queries.Filter(), at)
-    return {
-        "as_of": at, "totals": whole.shown(), "children": rows,
-        "trend": queries.trend(here.engine, civil_day(now(), here.node.tz), last_days),
-        "provenance": [{"provenance": k[0], "reported": g.counts["reported"]} for k, g in sorted(kinds.items())],
-        "on_time_formula": FORMULA,
-    }  # fmt: skip
+    today = civil_day(now(), here.node.tz)
+    shown = queries.overview(here.engine, here.node, here.extra["areas"], stamp(now()), today, last_days)
+    return shown | {"on_time_formula": FORMULA}
 
 
 @router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})

@@ -73,7 +73,8 @@ class Group:
 
 def figures(engine: Engine, by: Sequence[str], wanted: Filter, at: str, chain: Chain) -> list[dict[str, Any]]:
     """Figures grouped by `by` (of DIMENSIONS) at the instant `at`; overdue open and median are of the cases, not of days."""
-    groups = gather(engine, ["division" if d == "area" else d for d in by], wanted, at)
+    with reading(engine) as connection:
+        groups = gather(connection, ["division" if d == "area" else d for d in by], wanted, at)
     if "area" in by:
         groups = roll_up(groups, by.index("area"), chain)
     # A backlog has no day, nor has a rate that counts it: not known is not zero.
@@ -81,14 +82,13 @@ def figures(engine: Engine, by: Sequence[str], wanted: Filter, at: str, chain: C
     return [dict(zip(by, key, strict=True)) | groups[key].shown() | unknown for key in sorted(groups)]
 
 
-def gather(engine: Engine, by: Sequence[str], wanted: Filter, at: str) -> dict[Key, Group]:
+def gather(connection: Connection, by: Sequence[str], wanted: Filter, at: str) -> dict[Key, Group]:
     """Groups by columns of the tables; with `day` only what happened on days is counted, since backlogs have no day."""
     groups: dict[Key, Group] = {}
-    with reading(engine) as connection:
-        _counts(connection, groups, by, wanted)
-        if "day" not in by:
-            _open(connection, groups, by, wanted, at)
-            _spans(connection, groups, by, wanted)
+    _counts(connection, groups, by, wanted)
+    if "day" not in by:
+        _open(connection, groups, by, wanted, at)
+        _spans(connection, groups, by, wanted)
     return groups
 
 
@@ -147,15 +147,25 @@ def below(node: Node, code: str) -> list[str]:
     return found
 
 
-def children(engine: Engine, node: Node, areas: Areas, at: str) -> tuple[Group, list[dict[str, Any]]]:
+def overview(engine: Engine, node: Node, areas: Areas, at: str, today: str, days: int) -> dict[str, Any]:
+    """What a page shows, all of one snapshot: totals, a row for each unit right below, the trend, where the cases come from."""
+    with reading(engine) as connection:
+        whole, rows = children(connection, node, areas, at)
+        kinds = gather(connection, ["provenance"], Filter(), at)
+        by_day = trend(connection, today, days)
+    origins = [{"provenance": key[0], "reported": group.counts["reported"]} for key, group in sorted(kinds.items())]
+    return {"as_of": at, "totals": whole.shown(), "children": rows, "trend": by_day, "provenance": origins}
+
+
+def children(connection: Connection, node: Node, areas: Areas, at: str) -> tuple[Group, list[dict[str, Any]]]:
     """(the node's own totals, one row for each unit right below): child nodes, or where there are none the divisions."""
     whole = Group()
     if node.children():
-        by_origin = gather(engine, ["origin"], Filter(), at)
+        by_origin = gather(connection, ["origin"], Filter(), at)
         units = {c.code: (c.names.model_dump(), [(o,) for o in below(node, c.code)]) for c in node.children()}
         groups = by_origin
     else:
-        groups = gather(engine, ["division"], Filter(), at)
+        groups = gather(connection, ["division"], Filter(), at)
         units = {}
         for (division,) in groups:
             chain = areas.chain(division)
@@ -173,14 +183,13 @@ def children(engine: Engine, node: Node, areas: Areas, at: str) -> tuple[Group, 
     return whole, rows
 
 
-def trend(engine: Engine, today: str, days: int) -> list[dict[str, Any]]:
+def trend(connection: Connection, today: str, days: int) -> list[dict[str, Any]]:
     """Counts by day of the last `days` days that hold any; a replayed record may have ended years ago."""
-    with reading(engine) as connection:
-        recent = select(totals.c.day).where(totals.c.day <= today).distinct().order_by(totals.c.day.desc()).limit(days)
-        known = [d for (d,) in connection.execute(recent)]
+    recent = select(totals.c.day).where(totals.c.day <= today).distinct().order_by(totals.c.day.desc()).limit(days)
+    known = [d for (d,) in connection.execute(recent)]
     if not known:
         return []
-    groups = gather(engine, ["day"], Filter(first_day=known[-1], last_day=known[0]), "")
+    groups = gather(connection, ["day"], Filter(first_day=known[-1], last_day=known[0]), "")
     return [{"day": key[0]} | {q: groups[key].counts[q] for q in QUANTITIES} for key in sorted(groups)]
 
 
