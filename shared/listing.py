@@ -122,6 +122,12 @@ def answer(
     return tagged(body, kind, known, {"X-Next-Cursor": following} if following else {})
 
 
+def documented(model: Any, *forms: str) -> dict[int | str, dict[str, Any]]:
+    """For a route's interface document: the answer's shape, further media types, and the answer to a known ETag."""
+    unchanged = {"description": "nothing changed since the ETag"}
+    return {200: {"model": model, "content": {form: {} for form in forms}}, 304: unchanged}
+
+
 def tagged(body: bytes, kind: str, known: str | None, headers: dict[str, str] | None = None) -> Response:
     """An answer with an ETag of its content, or 304 where `known` (If-None-Match) names it."""
     # Weak, because compression on the way changes the bytes but not what they say.

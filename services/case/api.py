@@ -13,12 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.case import Channel
 from services.case import domain, queries
+from services.case.answers import BODY, Case, CaseNow, CasePage, Outcome, Pushed, Step, Waiting, answered
 from services.case.commands import Report, act, report
 from services.case.push import again, take
 from shared.auth import Caller, allow, public
 from shared.database import Tx
 from shared.errors import Forbidden, Invalid
-from shared.listing import Wanted, answer
+from shared.listing import Wanted, answer, documented
 from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"])
@@ -76,13 +77,13 @@ async def runtime(request: Request) -> Runtime:
 Here = Annotated[Runtime, Depends(runtime)]
 
 
-@router.get("/workflow", dependencies=[public("the rules of the work are no secret")])
+@router.get("/workflow", dependencies=[public("the rules of the work are no secret")], response_model=list[Step])
 def workflow() -> list[dict[str, Any]]:
     """The workflow as a table, for clients that draw it."""
     return [vars(s) | {"roles": sorted(s.roles)} for s in domain.WORKFLOW]
 
 
-@router.post("/cases", status_code=201)
+@router.post("/cases", status_code=201, response_model=None, responses=answered(Case, 201))
 async def create(
     body: NewReport, here: Here, _: Annotated[Caller, allow("collector", "acceptor", "integrator")]
 ) -> dict[str, Any]:
@@ -92,7 +93,7 @@ async def create(
     return queries.shown(row)
 
 
-@router.post("/cases/{case_id}/actions")
+@router.post("/cases/{case_id}/actions", response_model=None, responses=answered(CaseNow))
 async def do(
     case_id: Id, body: NewAction, here: Here,
     caller: Annotated[Caller, allow(*STAFF, "integrator")],
@@ -107,14 +108,14 @@ async def do(
     return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
 
 
-@router.get("/cases/{case_id}")
+@router.get("/cases/{case_id}", response_model=None, responses=answered(CaseNow))
 def one(case_id: Id, here: Here, caller: Annotated[Caller, allow(*STAFF, "integrator")]) -> dict[str, Any]:
     """One case and what the caller may do with it now."""
     row = queries.one(here.engine, case_id)
     return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
 
 
-@router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})
+@router.get("/cases", responses=documented(CasePage, "application/geo+json", "text/csv"))
 def many(
     request: Request, here: Here, _: Annotated[Caller, allow(*STAFF, "integrator")],
     category: Annotated[str | None, Query(pattern=CATEGORY, examples=["E0101"])] = None,
@@ -135,7 +136,7 @@ def many(
     return answer(rows, queries.PUBLIC, following, format, request.headers.get("if-none-match"))
 
 
-@router.post("/events")
+@router.post("/events", response_model=None, responses=answered(Pushed), openapi_extra=BODY)
 async def push(
     request: Request, response: Response, here: Here, caller: Annotated[Caller, allow("integrator")]
 ) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _line(line: bytes) -> Any:
         return line.decode("utf-8", "replace")
 
 
-@router.get("/quarantine")
+@router.get("/quarantine", response_model=list[Waiting])
 def waiting(
     request: Request, here: Here, caller: Annotated[Caller, allow("administrator", "integrator")],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -212,7 +213,7 @@ class Correction(BaseModel):
     event: Annotated[dict[str, Any], AfterValidator(_as_json)] | None = None
 
 
-@router.post("/quarantine/{item}/replay")
+@router.post("/quarantine/{item}/replay", response_model=None, responses=answered(Outcome))
 async def replay(item: Id, body: Correction, here: Here, _: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
     """Try a refused event again, corrected or as it was."""
     return await asyncio.wrap_future(here.writer.submit(lambda tx: again(tx, here.extra["around"], item, body.event)))

@@ -13,12 +13,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator
 
 from services.evaluation import queries
+from services.evaluation.answers import CasePage, Figures, Links, Overview
 from services.evaluation.domain import State
 from shared.auth import Caller, allow, public
 from shared.clock import civil_day, stamp
 from shared.database import now
 from shared.errors import Invalid
-from shared.listing import Wanted, answer, tagged
+from shared.listing import Wanted, answer, documented, tagged
 from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/evaluation/v1", tags=["evaluation"])
@@ -45,7 +46,7 @@ Day = Annotated[str, Query(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2
 Category = Annotated[str, Query(pattern="^[0-9A-Z]{2,20}$", examples=["E0101"])]
 
 
-@router.get("/figures", dependencies=[public(OPEN_FIGURES)], responses={304: {"description": "nothing changed since the ETag"}})
+@router.get("/figures", dependencies=[public(OPEN_FIGURES)], responses=documented(Figures))
 def figures(
     request: Request, here: Here,
     by: Annotated[str, Query(description="dimensions, by comma", examples=["origin,category"])] = "origin",
@@ -68,7 +69,7 @@ def figures(
     return tagged(body, "application/json", request.headers.get("if-none-match"))
 
 
-@router.get("/overview", dependencies=[public(OPEN_FIGURES)])
+@router.get("/overview", dependencies=[public(OPEN_FIGURES)], response_model=Overview)
 def overview(request: Request, here: Here, last_days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
     """What the page shows: totals, one row for each unit right below, the trend, where the cases come from."""
     refuse_unknown(request)
@@ -77,7 +78,7 @@ def overview(request: Request, here: Here, last_days: Annotated[int, Query(ge=1,
     return shown | {"on_time_formula": FORMULA}
 
 
-@router.get("/cases", responses={304: {"description": "nothing changed since the ETag"}})
+@router.get("/cases", responses=documented(CasePage, "application/geo+json", "text/csv"))
 def cases(
     request: Request, here: Here, _: Annotated[Caller, allow("integrator", "evaluator", "administrator", "auditor")],
     category: Category | None = None,
@@ -98,13 +99,13 @@ def cases(
     return answer(rows, queries.CASE_COLUMNS, following, format, request.headers.get("if-none-match"))
 
 
-@router.get("/links", dependencies=[public(OPEN_FIGURES)])
+@router.get("/links", dependencies=[public(OPEN_FIGURES)], response_model=Links)
 def links(here: Here) -> dict[str, Any]:
     """Each log heard from below: last heard, lag, verified up to which sequence, quarantine."""
     return {"links": queries.links(here.engine, here.node, here.bus.ahead)}
 
 
-@router.get("/live", dependencies=[public(OPEN_FIGURES)])
+@router.get("/live", dependencies=[public(OPEN_FIGURES)], responses={200: {"content": {"text/event-stream": {}}}})
 async def live(request: Request, here: Here) -> StreamingResponse:
     """Server-sent events: `changed` whenever figures moved, at most once in half a second."""
 

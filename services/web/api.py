@@ -6,13 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from services.web.answers import NodeInfo
 from shared.auth import public
 from shared.web import Runtime
 
 router = APIRouter(prefix="/api/web/v1", tags=["web"])
 
 
-@router.get("/node", dependencies=[public("names of units and of their parents are published data")])
+@router.get("/node", dependencies=[public("names of units and of their parents are published data")], response_model=NodeInfo)
 def node(request: Request) -> dict[str, Any]:
     """The node's code and names, the way from the root to it, the nodes right below, and where outlines come from."""
     runtime: Runtime = request.app.state.runtime
