@@ -22,7 +22,7 @@ from deploy.topology import load
 from deploy.verify import verify as verify_engine
 from services.evaluation.recount import recount as recount_engine
 from shared.auth import ROLES, new_key
-from shared.database import open_engine
+from shared.database import open_engine, reading
 from shared.errors import SanjiError
 from shared.settings import load as load_node
 
@@ -129,6 +129,13 @@ def verify(settings: Settings) -> None:
     found = verify_engine(open_engine(load_node(settings).database_url))
     console.print(views.checked(found))
     raise typer.Exit(1 if any(c.fault for c in found) else 0)
+
+
+@app.command()
+def quarantine(settings: Settings) -> None:
+    """List what was received over the bus and never applied because it is wrong, with the reason."""
+    with reading(open_engine(load_node(settings).database_url)) as connection:
+        console.print(views.quarantined(connection))
 
 
 @app.command()

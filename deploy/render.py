@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent
 def render(topology: Topology, code: str, base: Path) -> Path:
     """Write the files of node `code` under `base/code` and answer the path of its node.json."""
     folder = base / code
-    folder.mkdir(parents=True, exist_ok=True)
+    # Nobody but its owner reads what citizens wrote, nor the passwords.
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     spec = topology.node(code)
     (folder / "broker.conf").write_text(broker(topology, spec, base))
     (folder / "broker.conf").chmod(0o600)

@@ -9,12 +9,14 @@ import httpx
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from sqlalchemy import Connection, select
 
 from deploy import client
 from deploy.replay import Replay
 from deploy.supervisor import Supervisor
 from deploy.topology import Topology
 from deploy.verify import Checked
+from shared.reader import quarantine
 
 LISTED = 20
 
@@ -50,6 +52,15 @@ def checked(found: Sequence[Checked]) -> Table:
     table = Table("log", "facts", "chain", "fault")
     for one in found:
         table.add_row(one.log, str(one.facts), one.chain.hex()[:16], one.fault or "none")
+    return table
+
+
+def quarantined(connection: Connection) -> Table:
+    """Batches that were never applied, the latest first."""
+    table = Table("log", "from", "to", "reason", "times", "received (UTC)")
+    columns = [quarantine.c[n] for n in ("log", "first_seq", "last_seq", "reason", "times", "received_at")]
+    for row in connection.execute(select(*columns).order_by(quarantine.c.received_at.desc()).limit(200)):
+        table.add_row(*map(str, row))
     return table
 
 

@@ -16,8 +16,10 @@ import pytest
 
 from deploy import client
 from deploy.topology import load
+from services.evaluation.handlers import READER, fold
 from shared.database import open_engine
 from shared.log import entries
+from shared.reader import Reader
 from shared.settings import load as load_node
 from tests.federation.grounds import reports, topology_file
 
@@ -84,6 +86,10 @@ def test_a_day_with_the_command_line(topology_file: Path, tmp_path: Path) -> Non
     _spoil(state / "650000" / "node.json")
     status, told = sanji("verify", state / "650000" / "node.json")
     assert status == 1 and "not the one that was sealed" in told
+    root = open_engine(load_node(state / "650000" / "node.json").database_url)
+    Reader(READER, root, fold).take("650102", "case", b"no batch at all")
+    status, told = sanji("quarantine", state / "650000" / "node.json")
+    assert status == 0 and "650102/case" in told and "not a batch" in told
 
 
 def _spoil(settings: Path) -> None:
