@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, func, select
 
 from shared.chain import GENESIS, Entry, link
+from shared.database import reading
 from shared.log import SEALER, entries, heads
 
 CHUNK = 2000
@@ -25,9 +26,7 @@ class Checked:
 
 def verify(engine: Engine) -> list[Checked]:
     """Check every log that the database holds or has a head of. Reads one snapshot; writes nothing."""
-    # PostgreSQL would let what is sealed meanwhile be seen by one question and not by the one before.
-    level = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
-    with engine.connect().execution_options(reads_only=True, **level) as connection, connection.begin():
+    with reading(engine) as connection:
         sealed = select(entries.c.log).where(entries.c.seq.is_not(None))
         logs = connection.execute(sealed.union(select(heads.c.log))).scalars()
         return [_check(connection, log) for log in sorted(logs)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, Engine, delete, select, text
 
 from contracts.base import Fact
 from services.evaluation.handlers import READER, fold
 from services.evaluation.tables import cases, totals
 from shared.chain import Entry
+from shared.database import writing
 from shared.log import entries, heads
 from shared.reader import parse
 
@@ -20,7 +21,10 @@ def recount(engine: Engine, *, mend: bool = False) -> list[str]:
 
     Runs in one transaction, so that facts arriving meanwhile wait; an empty list says that totals = recount of the facts.
     """
-    with engine.begin() as connection:
+    with writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            # Whoever folds moves a head first, and waits here; a transaction by itself would hold up nobody.
+            connection.execute(text("LOCK TABLE log_heads IN SHARE ROW EXCLUSIVE MODE"))
         before = _snapshot(connection)
         connection.execute(delete(totals))
         connection.execute(delete(cases))
