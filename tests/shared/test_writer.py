@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from contracts.case import CaseHandled
 from deploy.migrate import migrate
 from services.case.commands import Report, act, report
+from services.case.push import take
 from services.case.tables import cases, numbers
 from shared.database import Tx, open_engine
 from shared.errors import Busy, Conflict, NotFound
@@ -254,3 +255,18 @@ def test_two_copies_act_on_the_same_cases(copies: list[Writer]) -> None:
     with copies[0].engine.begin() as c:
         assert set(c.execute(select(cases.c.version)).scalars()) == {2}
         assert len(c.execute(select(entries.c.id)).all()) == 80
+
+
+def test_two_copies_are_pushed_the_same_events(copies: list[Writer]) -> None:
+    """As a platform does that got no answer from one copy and asks the other: each event counts once, none is refused."""
+    data = {"category": "E0101", "lon": 1.0, "lat": 1.0}
+    common = {"specversion": "1.0", "source": "urn:p", "time": "2026-03-02T00:00:00Z", "type": "cn.sanji.platform.case.reported.v1"}
+    events = [common | {"id": f"e{n}", "subject": f"s{n}", "data": data} for n in range(60)]
+    futures = [
+        writer.submit(lambda tx, event=event: take(tx, AROUND, "urn:p", event))  # type: ignore[misc]
+        for one, other in zip(events, reversed(events), strict=True)
+        for writer, event in zip(copies, (one, other), strict=True)
+    ]
+    outcomes = [a["outcome"] if isinstance(a, dict) else a for a in answers(futures)]
+    assert sorted(map(str, outcomes)) == ["accepted"] * 60 + ["duplicate"] * 60
+    assert len(facts(copies[0].engine)) == 60
