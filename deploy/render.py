@@ -35,6 +35,7 @@ def render(topology: Topology, code: str, base: Path) -> Path:
     )  # fmt: skip
     if topology.demo:
         issuer.trust(base, folder / "secrets")
+    (folder / "port").write_text(f"PORT={spec.port}\n")
     path = folder / "node.json"
     written = orjson.dumps(node.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     if not path.exists() or path.read_bytes() != written:
