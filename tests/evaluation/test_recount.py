@@ -19,7 +19,7 @@ from shared.log import entries, heads
 from shared.reader import Reader
 from tests.evaluation.lives import ORIGINS, heard, sealed, tables, told_by
 
-TOLD = {origin: told_by(origin, 30, seed=3) for origin in ORIGINS}
+TOLD = {origin: told_by(origin, 20, seed=3) for origin in ORIGINS}
 STRANGE = {"origin": "11", "division": "11", "category": "E1", "channel": "hotline", "provenance": "live", "open": True}
 
 
@@ -86,7 +86,7 @@ def test_several_differences_are_all_named(told: Engine) -> None:
         c.execute(update(totals).values(reported=totals.c.reported + 1))
         c.execute(delete(cases))
     found = recount(told)
-    assert len(found) == sum(len(rows) for rows in tables(told).values()) + 30 * len(ORIGINS)
+    assert len(found) == sum(len(rows) for rows in tables(told).values()) + 20 * len(ORIGINS)
     recount(told, mend=True)
     assert recount(told) == []
 
@@ -102,7 +102,7 @@ def test_facts_beyond_the_head_are_not_counted_yet(told: Engine) -> None:
 
 def test_facts_that_are_gone_are_not_passed_over(told: Engine) -> None:
     """A recount of what is left would call the rest right."""
-    for gone in ((entries.c.seq > 60,), (entries.c.seq > 0,)):
+    for gone in ((entries.c.seq > 40,), (entries.c.seq > 0,)):
         with told.begin() as c:
             c.execute(delete(entries).where(entries.c.log == "654002/case", *gone))
         before = tables(told)
@@ -123,7 +123,7 @@ def test_it_counts_right_while_facts_arrive(engine: Engine, tmp_path: Path, mend
         try:
             for n in range(0, len(facts), 2):
                 reader.apply(f"{origin}/case", facts[n : n + 2], chains[min(n + 2, len(facts)) - 1])
-                time.sleep(0.01)
+                time.sleep(0.005)
         except BaseException as error:
             failures.append(error)
         finally:
