@@ -56,13 +56,21 @@ def encode(log: str, entries: Sequence[Entry], closing: bytes) -> bytes:
 
 
 def decode(message: bytes) -> tuple[str, list[Entry], bytes]:
-    """(log, entries, closing chain). Raises ValueError for anything that `encode` cannot have written."""
+    """(log, entries, closing chain). Raises ValueError for anything that `encode` cannot have written of a sealed log."""
     first, *rest = message.split(b"\n")
     log, closing = first.decode("ascii").split(" ")
     entries = []
     for line in rest:
         epoch, seq, version, subject, body = line.split(b" ", 4)
-        entries.append(Entry(int(epoch), int(seq), int(version), subject.decode("ascii"), body))
+        entries.append(Entry(_number(epoch, 31), _number(seq, 63), _number(version, 31), subject.decode("ascii"), body))
     if not entries or len(closing) != 64:
         raise ValueError("a batch needs entries and a closing chain of 32 bytes")
     return log, entries, bytes.fromhex(closing)
+
+
+def _number(text: bytes, bits: int) -> int:
+    """A count from 1 that fits the chain and every database. Raises ValueError for another, and for other ways to write it."""
+    value = int(text) if len(text) < 20 and text.isdigit() and text[:1] != b"0" else 0
+    if not 0 < value < 1 << bits:
+        raise ValueError("a position in a log is a whole number from 1")
+    return value

@@ -61,6 +61,9 @@ heads = Table(
 
 SEALER, PUBLISHER = "sealer", "publisher"
 
+SIZE = 512 * 1024
+"""Bytes of facts in one batch: half of what a broker takes in one message, whatever facts will hold one day."""
+
 _INSERT = insert(entries)
 _PLACES = select(entries.c.fact_id, entries.c.log, entries.c.seq).where(
     entries.c.fact_id.in_(bindparam("ids", expanding=True))
@@ -100,6 +103,12 @@ def head(connection: Connection, reader: str, log: str) -> Head:
         select(heads.c.epoch, heads.c.seq, heads.c.chain).where(heads.c.reader == reader, heads.c.log == log)
     ).first()
     return Head(row.epoch, row.seq, bytes(row.chain)) if row else EMPTY
+
+
+def chain_at(connection: Connection, log: str, seq: int) -> bytes | None:
+    """The chain after entry `seq` of a log, None where the entry is not kept here."""
+    found = connection.execute(select(entries.c.chain).where(entries.c.log == log, entries.c.seq == seq)).scalar()
+    return bytes(found) if found is not None else None
 
 
 def move_head(connection: Connection, reader: str, log: str, old: Head, new: Head, heard_at: str | None = None) -> bool:
@@ -149,8 +158,11 @@ def _versions(connection: Connection, log: str, subjects: set[str]) -> dict[str,
     return {subject: version or 0 for subject, version in rows}
 
 
-def read_range(engine: Engine, log: str, first: int, limit: int = 500) -> tuple[list[Entry], bytes]:
-    """Sealed entries of `log` from sequence `first` on and the chain after the last of them; ([], b"") where there is none."""
+def read_range(engine: Engine, log: str, first: int, limit: int = 500, size: int = SIZE) -> tuple[list[Entry], bytes]:
+    """Sealed entries of `log` from sequence `first` on and the chain after the last of them; ([], b"") where there is none.
+
+    At most `limit` entries and, beside the first, at most `size` bytes of bodies.
+    """
     with reading(engine) as connection:
         rows = connection.execute(
             select(entries.c.epoch, entries.c.seq, entries.c.version, entries.c.subject, entries.c.body, entries.c.chain)
@@ -158,7 +170,13 @@ def read_range(engine: Engine, log: str, first: int, limit: int = 500) -> tuple[
             .order_by(entries.c.seq)
             .limit(limit)
         ).all()
-    return [Entry(r.epoch, r.seq, r.version, r.subject, bytes(r.body)) for r in rows], bytes(rows[-1].chain) if rows else b""
+    found: list[Entry] = []
+    for row in rows:
+        size -= len(row.body)
+        if size < 0 and found:
+            break
+        found.append(Entry(row.epoch, row.seq, row.version, row.subject, bytes(row.body)))
+    return found, bytes(rows[len(found) - 1].chain) if found else b""
 
 
 class Repeated(Exception):

@@ -8,13 +8,14 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, String, Table, delete, func, insert, select
+from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, String, Table, delete, func, insert, select, update
+from sqlalchemy.exc import DataError, IntegrityError
 
 from contracts.base import REGISTRY, Fact
 from shared.chain import Entry, Head, decode
 from shared.clock import stamp
 from shared.database import metadata, now, reading, writing
-from shared.log import Big, Repeated, head, heads, keep, move_head
+from shared.log import Big, Repeated, chain_at, head, heads, keep, move_head
 from shared.replica import Apply, Duplicate, Gap, Judgement, Wrong, judge
 
 Fold = Callable[[Connection, str, Sequence[Fact]], None]
@@ -22,6 +23,8 @@ Fold = Callable[[Connection, str, Sequence[Fact]], None]
 
 COMMIT = 3000
 """Facts after which a commit takes no further message in."""
+KEPT = 20
+"""Wrong batches of a log that are kept: the first and the last ones. A faulty child must not fill its parent's disk."""
 
 quarantine = Table(
     "log_quarantine",
@@ -41,6 +44,10 @@ quarantine = Table(
 
 class Unknown(Exception):
     """A fact that this release cannot read or must not believe: nothing of its batch is applied, the log waits."""
+
+
+UNFIT = (Unknown, Repeated, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, DataError, IntegrityError)
+"""What a batch may cause that proves itself and yet cannot be folded; anything else is our own trouble, and it is tried again."""
 
 
 @dataclass
@@ -77,7 +84,7 @@ class Reader:
                 chains: list[bytes] = []
                 for message in messages:
                     named, fresh, closing = decode(message)
-                    judgement = judge(current, fresh, closing) if named == log else Wrong("")
+                    judgement = self._judge(connection, log, current, fresh, closing) if named == log else Wrong("")
                     if not isinstance(judgement, Apply | Duplicate) or len(entries) >= COMMIT:
                         break
                     judged.append((judgement, len(fresh)))
@@ -88,7 +95,7 @@ class Reader:
                 if entries and not self._keep(connection, log, (old, current), entries, chains):
                     connection.rollback()
                     return []
-        except (ValueError, Unknown, Repeated):
+        except UNFIT:
             # Raised inside the transaction, which is rolled back with it: nothing is applied.
             return []
         for judgement, count in judged:
@@ -111,17 +118,37 @@ class Reader:
     def apply(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
         """Judge and, if it proves itself, apply; rows, bytes and head are committed together."""
         try:
-            with writing(self.engine) as connection:
-                old = head(connection, self.name, log)
-                judgement = judge(old, entries, closing)
-                if isinstance(judgement, Apply):
-                    span = (old, judgement.head)
-                    if not self._keep(connection, log, span, judgement.entries, judgement.chains):
-                        connection.rollback()
-                        judgement = Duplicate()
-        except (Unknown, Repeated) as error:
-            judgement = Wrong(str(error))
+            judgement = self._apply(log, entries, closing)
+        except IntegrityError:
+            # Another reader may have been first with the same facts; then they are known the second time.
+            judgement = self._apply_or_refuse(log, entries, closing)
+        except UNFIT as error:
+            judgement = _unfit(error)
         self._count(type(judgement).__name__.lower(), len(entries))
+        return judgement
+
+    def _apply_or_refuse(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
+        try:
+            return self._apply(log, entries, closing)
+        except UNFIT as error:
+            return _unfit(error)
+
+    def _apply(self, log: str, entries: Sequence[Entry], closing: bytes) -> Judgement:
+        with writing(self.engine) as connection:
+            old = head(connection, self.name, log)
+            judgement = self._judge(connection, log, old, entries, closing)
+            if isinstance(judgement, Apply):
+                span = (old, judgement.head)
+                if not self._keep(connection, log, span, judgement.entries, judgement.chains):
+                    connection.rollback()
+                    judgement = Duplicate()
+        return judgement
+
+    def _judge(self, connection: Connection, log: str, known: Head, entries: Sequence[Entry], closing: bytes) -> Judgement:
+        """As `judge` does; of what lies behind the head it also asks whether it is the same history, which it has kept."""
+        judgement, last = judge(known, entries, closing), entries[-1].seq
+        if isinstance(judgement, Duplicate) and last < known.seq and chain_at(connection, log, last) not in (None, closing):
+            return Wrong(f"another history at sequence {last}")
         return judgement
 
     def _keep(
@@ -143,27 +170,27 @@ class Reader:
 
     def _refuse(self, log: str, span: tuple[int, int], reason: str, message: bytes) -> Wrong:
         first, last = span
+        # The reason may quote what came, and not every database takes every character.
+        reason = "".join(c if c.isprintable() else "?" for c in reason)[:300]
         with writing(self.engine) as connection:
-            same = (quarantine.c.reader == self.name, quarantine.c.log == log, quarantine.c.message == message)
-            known = connection.execute(select(func.max(quarantine.c.times)).where(*same)).scalar()
-            connection.execute(delete(quarantine).where(*same))
-            connection.execute(
-                insert(quarantine).values(
-                    reader=self.name,
-                    log=log,
-                    first_seq=first,
-                    last_seq=last,
-                    reason=reason[:300],
-                    message=message,
-                    times=(known or 0) + 1,
-                    received_at=stamp(now()),
-                )  # fmt: skip
-            )
+            ours = (quarantine.c.reader == self.name, quarantine.c.log == log)
+            again = {"times": quarantine.c.times + 1, "reason": reason, "received_at": stamp(now())}
+            same = update(quarantine).where(*ours, quarantine.c.message == message).values(**again)
+            if not connection.execute(same).rowcount:
+                row = {"reader": self.name, "log": log, "first_seq": first, "last_seq": last, "message": message, "times": 1}
+                connection.execute(insert(quarantine).values(**row | {"reason": reason, "received_at": again["received_at"]}))
+                ids = list(connection.execute(select(quarantine.c.id).where(*ours).order_by(quarantine.c.id)).scalars())
+                connection.execute(delete(quarantine).where(quarantine.c.id.in_(ids[1 : max(1, len(ids) - KEPT + 1)])))
         self._count("quarantined", 1)
         return Wrong(reason)
 
     def _count(self, what: str, amount: int) -> None:
         self.counts[what] = self.counts.get(what, 0) + amount
+
+
+def _unfit(error: BaseException) -> Wrong:
+    """What to say of a batch that cannot be folded: in our own words, or which error it was."""
+    return Wrong(str(error) if isinstance(error, Unknown | Repeated) else f"cannot be folded: {type(error).__name__}")
 
 
 def parse(log: str, entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], list[Fact]]:
