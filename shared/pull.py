@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +62,13 @@ class Pull:
         await self.nc.publish(subject, orjson.dumps(ask), self._inbox)
 
     def _is_message(self, message: Any) -> bool:
-        """False for the broker's word that the request is over. Raises Gone where it is over for another reason than time."""
-        status = (message.headers or {}).get("Status")
-        if not status or message.data:
+        """False for the broker's word that the request is over. Raises Gone where it is over for another reason than time.
+
+        Only what wants to be acknowledged is a message. Its headers say nothing: they are the sender's to write.
+        """
+        if message.reply:
             return True
+        status = (message.headers or {}).get("Status", "")
         self._asked = 0
         if status not in ("404", "408"):
             raise Gone(f"{status} {(message.headers or {}).get('Description', '')}".strip())
@@ -73,4 +77,6 @@ class Pull:
     async def close(self) -> None:
         if self._sub is not None:
             sub, self._sub = self._sub, None
-            await sub.unsubscribe()
+            # A connection that is gone has no subscription left to end.
+            with suppress(NatsError):
+                await sub.unsubscribe()
