@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -22,6 +23,15 @@ class State:
     error: str = ""
 
 
+_CURRENT: ContextVar[State] = ContextVar("loop")
+
+
+def progressed() -> None:
+    """Say in the middle of a long turn that it goes on; a turn that catches up with a day's facts is no turn that hangs."""
+    if state := _CURRENT.get(None):
+        state.last_turn = monotonic()
+
+
 @dataclass
 class Loops:
     """Runs named loops until `stop`. A loop is a coroutine function that does one turn and pauses as it needs."""
@@ -30,31 +40,52 @@ class Loops:
     states: dict[str, State] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    def start(self, name: str, turn: Turn) -> None:
+    def start(self, name: str, turn: Turn, end: Turn | None = None) -> None:
+        """Start a loop unless one of this name runs; `end` is called once when it is stopped."""
         if name not in self._tasks:
             self.states[name] = State(monotonic())
-            self._tasks[name] = asyncio.create_task(self._run(name, turn), name=name)
+            self._tasks[name] = asyncio.create_task(self._run(name, turn, end), name=name)
 
-    async def _run(self, name: str, turn: Turn) -> None:
+    def drop(self, name: str) -> None:
+        """Stop one loop and forget it; one of the same name may be started at once."""
+        self.states.pop(name, None)
+        if task := self._tasks.pop(name, None):
+            task.cancel()
+
+    async def _run(self, name: str, turn: Turn, end: Turn | None) -> None:
         state = self.states[name]
-        while True:
-            try:
-                await turn()
-                state.last_turn, state.failures, state.error = monotonic(), 0, ""
-            except asyncio.CancelledError:
+        _CURRENT.set(state)
+        try:
+            while True:
+                await self._once(name, state, turn)
+        finally:
+            if end:
+                await end()
+
+    async def _once(self, name: str, state: State, turn: Turn) -> None:
+        try:
+            await turn()
+            state.last_turn, state.failures, state.error = monotonic(), 0, ""
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
                 raise
-            except Exception as error:
-                state.failures += 1
-                state.error = f"{type(error).__name__}: {error}"[:200]
-                logger.warning("loop_failed", loop=name, error=state.error, failures=state.failures)
-                await asyncio.sleep(min(5.0, 0.1 * 2 ** min(state.failures, 6)))
+            # A cancellation that nobody asked of this loop came out of something it waited for: a failure like any other.
+            state.failures += 1
+            state.error = f"{type(error).__name__}: {error}"[:200]
+            logger.warning("loop_failed", loop=name, error=state.error, failures=state.failures)
+            await asyncio.sleep(min(5.0, 0.1 * 2 ** min(state.failures, 6)))
 
     def troubles(self) -> dict[str, str]:
         """Loops that fail, hang or ended, with the reason; empty when all is well."""
         found = {}
-        for name, state in self.states.items():
+        # A copy, because readiness is asked from another thread while nodes join and leave.
+        for name, state in list(self.states.items()):
+            task = self._tasks.get(name)
+            if task is None:
+                continue
             silent = monotonic() - state.last_turn
-            if self._tasks[name].done():
+            if task.done():
                 found[name] = "ended"
             elif state.failures >= 3:
                 found[name] = state.error
