@@ -32,6 +32,12 @@ def progressed() -> None:
         state.last_turn = monotonic()
 
 
+def _stopping() -> bool:
+    """Whether somebody wants the current task to end; a cancellation out of what it waited for is another matter."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @dataclass
 class Loops:
     """Runs named loops until `stop`. A loop is a coroutine function that does one turn and pauses as it needs."""
@@ -56,7 +62,8 @@ class Loops:
         state = self.states[name]
         _CURRENT.set(state)
         try:
-            while True:
+            # Asked each time, because what a turn waits for may swallow the cancellation or turn it into another error.
+            while not _stopping():
                 await self._once(name, state, turn)
         finally:
             if end:
@@ -67,8 +74,7 @@ class Loops:
             await turn()
             state.last_turn, state.failures, state.error = monotonic(), 0, ""
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+            if _stopping():
                 raise
             # A cancellation that nobody asked of this loop came out of something it waited for: a failure like any other.
             state.failures += 1

@@ -93,3 +93,25 @@ def test_a_loop_that_is_dropped_ends_and_is_forgotten() -> None:
         await loops.stop()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("swallow", [True, False], ids=["swallowed", "changed"])
+def test_a_loop_ends_when_it_is_stopped_though_its_turn_hides_that(swallow: bool) -> None:
+    """A client that is closed already turns a cancellation into an error of its own."""
+
+    async def play() -> None:
+        loops = Loops()
+
+        async def turn() -> None:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                if not swallow:
+                    raise ValueError("closed") from None
+
+        loops.start("a", turn)
+        await soon()
+        async with asyncio.timeout(2):
+            await loops.stop()
+
+    asyncio.run(play())
