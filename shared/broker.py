@@ -8,10 +8,21 @@ from typing import Any
 from urllib.request import urlopen
 
 import orjson
+import structlog
 from nats.errors import Error as NatsError
 
+logger = structlog.get_logger()
+
 STREAM_BYTES = 4 * 1024**3
-"""Room of a node's stream; when it is full new messages are refused (and wait in the log), old ones are never dropped."""
+"""Room of a node's stream; the broker itself drops nothing: when it were full, new messages would be refused and wait."""
+FULL = 0.75
+"""Share of the room from which the older half is removed. The log keeps all of it: whoever has not read it asks for the range."""
+LARGEST, GROWTH = 900_000, 4096
+"""Bytes of the largest message at the root, and by how much less each node below takes.
+
+On its way up a message gets a longer subject. If a parent took what its own parent will not, the link between them would be
+closed over that message again and again, and with it the way of every other node below.
+"""
 
 
 class Refused(Exception):
@@ -34,36 +45,42 @@ def source(child: str) -> dict[str, Any]:
     }
 
 
-async def ensure_stream(nc: Any, node: str, children: list[str]) -> None:
-    """Make or extend the node's stream. Its sequences start at the clock: a stream made anew never repeats old ones.
+async def ensure_stream(nc: Any, node: str, children: list[str], depth: int = 1) -> None:
+    """Make, extend or trim the stream of a node on the `depth`-th tier (1 = root).
 
-    A child becomes a source only once its stream answers: a source named before there is one is tried again by the broker
-    after a pause of up to a minute. Called again and again, so that every child comes in.
+    Its sequences start at the clock: a stream made anew never repeats old ones. A child becomes a source only once its stream
+    answers: a source named before there is one is tried again by the broker after a pause of up to a minute. Called again and
+    again, so that every child comes in.
     """
     name = f"EV_{node}"
-    config: dict[str, Any] = {
+    wanted: dict[str, Any] = {
         "name": name, "subjects": [f"{node}.>"], "storage": "file", "retention": "limits", "discard": "new",
-        "max_bytes": STREAM_BYTES, "duplicate_window": 120_000_000_000,
+        "max_bytes": STREAM_BYTES, "max_msg_size": LARGEST - GROWTH * depth, "duplicate_window": 120_000_000_000,
     }  # fmt: skip
     try:
-        config = (await ask(nc, f"STREAM.INFO.{name}", {}))["config"]
+        found = await ask(nc, f"STREAM.INFO.{name}", {})
     except Refused:
-        await ask(nc, f"STREAM.CREATE.{name}", config | {"first_seq": int(time.time() * 1000)})
-    kept = [s for s in config.get("sources") or [] if s["name"] in {f"EV_{c}" for c in children}]
+        found = await ask(nc, f"STREAM.CREATE.{name}", wanted | {"first_seq": int(time.time() * 1000)})
+    config = found["config"]
+    old = config.get("sources") or []
+    kept = [s for s in old if s["name"] in {f"EV_{c}" for c in children}]
     missing = [c for c in children if f"EV_{c}" not in {s["name"] for s in kept}]
     there = await asyncio.gather(*(_answers(nc, child) for child in missing))
     fresh = [source(child) for child, answers in zip(missing, there, strict=True) if answers]
-    if fresh or len(kept) < len(config.get("sources") or []):
-        await ask(nc, f"STREAM.UPDATE.{name}", config | {"sources": [*kept, *fresh]})
+    if fresh or len(kept) < len(old) or not wanted.items() <= config.items():
+        await ask(nc, f"STREAM.UPDATE.{name}", config | wanted | {"sources": [*kept, *fresh]})
+    if found["state"]["bytes"] > FULL * STREAM_BYTES:
+        purged = await ask(nc, f"STREAM.PURGE.{name}", {"keep": found["state"]["messages"] // 2})
+        logger.info("stream_trimmed", log=node, count=purged.get("purged"))
 
 
 async def _answers(nc: Any, child: str) -> bool:
     """Whether the child's stream is there and within reach."""
     try:
-        reply = await nc.request(f"$JS.{child}.API.STREAM.INFO.EV_{child}", b"{}", timeout=1)
-    except (NatsError, TimeoutError):
+        reply = orjson.loads((await nc.request(f"$JS.{child}.API.STREAM.INFO.EV_{child}", b"{}", timeout=1)).data)
+    except (NatsError, TimeoutError, ValueError):
         return False
-    return "error" not in orjson.loads(reply.data)
+    return isinstance(reply, dict) and "config" in reply
 
 
 async def silent(nc: Any, node: str, child: str, seconds: float) -> bool:

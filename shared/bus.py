@@ -9,6 +9,8 @@ from time import monotonic
 from typing import Any
 
 import orjson
+import structlog
+from nats.errors import Error as NatsError
 from sqlalchemy import Engine
 
 from shared import broker
@@ -16,13 +18,15 @@ from shared import log as logs
 from shared.chain import encode
 from shared.compare import Ahead, Comparison, Known
 from shared.database import reading
-from shared.hear import Hearing
+from shared.hear import Hearing, Listener
 from shared.link import Link
 from shared.loops import Loops
 from shared.publish import BATCH, Publisher
 from shared.reader import Reader
 from shared.settings import Node
 from shared.telemetry import Gauge
+
+logger = structlog.get_logger()
 
 
 class Bus:
@@ -43,6 +47,9 @@ class Bus:
         self.not_durable = "not asked yet" if self.used else ""
         self.changed: Callable[[], None] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._begun = False
+        self._follows: dict[str, tuple[str, ...]] = {}
+        """Loops about nodes below by name, with the route that they were started for."""
 
     @property
     def ahead(self) -> dict[str, Ahead]:
@@ -64,36 +71,62 @@ class Bus:
         if not self.used:
             return
         self.loop = asyncio.get_running_loop()
+        # The broker may come later than we do: until then facts wait in the log, and readiness says what is missing.
+        self.link.loops.start("stream", self._keep_stream)
+
+    async def _connect(self) -> None:
+        """Connect at the start, and anew where the client has closed for good."""
         await self.link.open()
         code = self.link.node.code
         # Copies and services of one node share a database, so any of them may answer; of what lies below only a hearer knows.
-        await self.link.nc.subscribe(f"rpc.{code}.range", "answer", partial(_guarded, self._answer_range))
-        if self.hearings:
-            await self.link.nc.subscribe(f"rpc.{code}.heads", "answer", partial(_guarded, self._answer_heads))
-        self.link.loops.start("stream", self._keep_stream)
+        try:
+            await self.link.nc.subscribe(f"rpc.{code}.range", "answer", partial(_guarded, self._answer_range))
+            if self.hearings:
+                await self.link.nc.subscribe(f"rpc.{code}.heads", "answer", partial(_guarded, self._answer_heads))
+        except NatsError:
+            # A connection on which nobody answers would look well from here.
+            await self.link.nc.close()
+            raise
+
+    def _begin(self) -> None:
+        """Start what needs a connection and the stream."""
+        self._begun = True
         for publisher in self.publishers:
             self.link.loops.start(f"publish {publisher.service}", publisher.turn)
         self.follow(self.link.node)
 
     def follow(self, node: Node) -> None:
-        """Hear every origin of `node`; called again when nodes joined below."""
+        """Hear every origin of `node`; called again when nodes joined or left below."""
         self.link.node = node
-        for hearing in self.hearings:
-            for origin, route in node.routes().items():
-                self.link.loops.start(f"hear {origin}/{hearing.service}", hearing.listener(origin, route))
-        if self.hearings:
-            for child in node.children():
-                self.link.loops.start(f"compare {child.code}", partial(self.comparison.turn, child.code))
+        if not self._begun:
+            return
+        routes, loops = node.routes(), self.link.loops
+        listeners = {f"hear {o}/{h.service}": Listener(h, o, route) for h in self.hearings for o, route in routes.items()}
+        children = {f"compare {c.code}": c for c in node.children()} if self.hearings else {}
+        follows = {name: one.route for name, one in (listeners | children).items()}
+        for name, route in self._follows.items():
+            if follows.get(name) != route:
+                loops.drop(name)
+        self._follows = follows
+        self.comparison.only(routes)
+        for name, listener in listeners.items():
+            loops.start(name, listener.turn, listener.close)
+        for name, child in children.items():
+            loops.start(name, partial(self.comparison.turn, child.code))
 
     async def stop(self) -> None:
         await self.link.loops.stop()
         await self.link.close()
 
     async def _keep_stream(self) -> None:
-        children = [c.code for c in self.link.node.children()]
+        if self.link.lost:
+            await self._connect()
+        node = self.link.node
         always = await self.link.thread(broker.sync_always, self.link.node.broker.monitor)
         self.not_durable = "" if always else "the broker may lose what it confirmed: set sync_interval: always"
-        await broker.ensure_stream(self.link.nc, self.link.node.code, children)
+        await broker.ensure_stream(self.link.nc, node.code, [c.code for c in node.children()], len(node.path))
+        if not self._begun:
+            self._begin()
         await asyncio.sleep(2)
 
     async def _answer_range(self, message: Any) -> None:
@@ -118,11 +151,11 @@ class Bus:
 
     def _lags(self) -> dict[str, float]:
         known = {log: head.seq for hearing in self.hearings for log, head in hearing.reader.verified().items()}
-        return {log: float(max(0, a.seq - known.get(log, 0))) for log, a in self.comparison.ahead.items()}
+        return {log: float(max(0, a.seq - known.get(log, 0))) for log, a in list(self.comparison.ahead.items())}
 
     def gauges(self) -> list[Gauge]:
         """Lag of every log heard from below, and what the readers did with what came."""
-        ahead = self.comparison.ahead.items()
+        ahead = list(self.comparison.ahead.items())
         return [
             ("sanji_log_ahead", "Sequence that the child last said it has", "log", {log: a.seq for log, a in ahead}),
             ("sanji_log_lag", "Facts that a log from below is ahead of what is folded here", "log", self._lags()),
@@ -144,6 +177,7 @@ class Bus:
 async def _guarded(answer: Callable[[Any], Awaitable[None]], message: Any) -> None:
     try:
         await answer(message)
-    except (ValueError, KeyError, TypeError):
-        # A malformed request gets an empty answer; the asker treats it as nothing to be had.
+    except Exception as error:
+        # A malformed request, or a database that cannot be asked now: the asker treats an empty answer as nothing to be had.
+        logger.warning("answer_failed", error=type(error).__name__)
         await message.respond(b"")

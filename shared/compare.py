@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -29,6 +29,23 @@ class Known(NamedTuple):
     chain: str = ""
     ahead: int = 0
     age: float = 0.0
+
+    @classmethod
+    def read(cls, said: Any) -> Known:
+        """From a child's answer; what a later release may add is passed over. Raises ValueError for what no node would say."""
+        known = cls(**{name: said[name] for name in cls._fields if name in said}) if isinstance(said, dict) else None
+        if known is None or not (
+            isinstance(known.chain, str)
+            and isinstance(known.age, int | float)
+            and 0 <= known.age < _MOST
+            and all(type(n) is int and 0 <= n < _MOST for n in (known.seq, known.ahead))
+        ):
+            raise ValueError("no heads")
+        return known
+
+
+_MOST = 1 << 63
+"""No log is as long, and no database counts further."""
 
 
 @dataclass
@@ -60,16 +77,16 @@ class Comparison:
         # Ours first: what arrives while the child answers must not look as if the child knew less than we do.
         before = [await self.link.thread(hearing.reader.verified) for hearing in self.hearings]
         try:
-            theirs = orjson.loads(await self.link.request(f"rpc.{child}.heads", b"", timeout=3))
-        except (NatsError, TimeoutError, orjson.JSONDecodeError):
-            # A child out of reach is the page's business, not a reason to call this node unfit for work.
+            theirs = _heads(await self.link.request(f"rpc.{child}.heads", b"", timeout=3))
+        except (NatsError, TimeoutError, ValueError):
+            # A child out of reach or out of its mind is the page's business, not a reason to call this node unfit for work.
             await self._pause()
             return
         for hearing, ours in zip(self.hearings, before, strict=True):
             for origin, route in self.link.node.routes().items():
                 if route[:1] == (child,):
                     log = f"{origin}/{hearing.service}"
-                    self._note(log, Known(**theirs.get(log, {})), ours.get(log, EMPTY), own=origin == child)
+                    self._note(log, theirs.get(log, Known()), ours.get(log, EMPTY), own=origin == child)
                     await self._mend(hearing, origin, child, ours.get(log, EMPTY).seq)
         await self._pause()
 
@@ -81,7 +98,13 @@ class Comparison:
 
     def known(self) -> dict[str, tuple[int, float]]:
         """(furthest sequence heard of, seconds since the origin last answered) of every log from below, for the node above."""
-        return {log: (a.seq, monotonic() - a.asked) for log, a in self.ahead.items()}
+        return {log: (a.seq, monotonic() - a.asked) for log, a in list(self.ahead.items())}
+
+    def only(self, origins: Collection[str]) -> None:
+        """Forget what was known of nodes that are no longer below."""
+        for kept in (self.ahead, self._progress):
+            for log in [log for log in kept if log.split("/")[0] not in origins]:
+                del kept[log]
 
     async def _pause(self) -> None:
         self.link.reconnected.clear()
@@ -108,6 +131,14 @@ class Comparison:
         if await broker.silent(self.link.nc, self.link.node.code, child, STALLED):
             logger.info("source_restarted", log=child)
             await broker.restart_source(self.link.nc, self.link.node.code, child)
+
+
+def _heads(answer: bytes) -> dict[str, Known]:
+    """What a child says of its logs. Raises ValueError for what no node would say."""
+    said = orjson.loads(answer)
+    if not isinstance(said, dict):
+        raise ValueError("no heads")
+    return {log: Known.read(known) for log, known in said.items()}
 
 
 def _trouble(ours: Head, theirs: Known, own: bool) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -13,10 +14,14 @@ from shared import broker
 from shared import log as logs
 from shared.chain import encode
 from shared.link import Link
+from shared.loops import progressed
 from shared.publish import BATCH
 from shared.pull import Pull
 from shared.reader import Reader
 from shared.replica import Apply, Gap, Judgement, Wrong
+
+AGAIN = 30.0
+"""Seconds until a range that was wrong is asked for again while nothing else has changed."""
 
 
 @dataclass
@@ -27,36 +32,12 @@ class Hearing:
     reader: Reader
     service: str
     changed: Callable[[], None]
+    _refused: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def lease(self, origin: str) -> str:
         return f"hear {self.reader.name}-{origin}-{self.service}"
 
-    def listener(self, origin: str, route: tuple[str, ...]) -> Callable[[], Awaitable[None]]:
-        """One turn of hearing `origin`; `route` lists the codes from the child down to it, and so stands in the subject."""
-        subject = ".".join((*route, origin, self.service))
-        durable = f"{self.reader.name}-{origin}-{self.service}"
-        pulls: list[Pull] = []
-
-        async def turn() -> None:
-            if not await self.link.mine(self.lease(origin)):
-                return
-            if not pulls:
-                await broker.ensure_consumer(self.link.nc, self.link.node.code, durable, subject)
-                pulls.append(Pull(self.link.nc, f"EV_{self.link.node.code}", durable))
-            try:
-                messages = await pulls[0].gather()
-                if messages:
-                    await self._hear(origin, messages)
-                else:
-                    # Silence and a consumer that is gone look alike: ask.
-                    await self.link.js.consumer_info(f"EV_{self.link.node.code}", durable, timeout=5)
-            except (NatsError, TimeoutError):
-                await pulls.pop().close()
-                raise
-
-        return turn
-
-    async def _hear(self, origin: str, messages: Sequence[Any]) -> None:
+    async def hear(self, origin: str, messages: Sequence[Any]) -> None:
         """Apply what came together, acknowledge it after the commit; a gap is filled from the next node on the route first."""
         judgements = await self._take(origin, messages)
         if any(isinstance(j, Gap) for j in judgements):
@@ -80,10 +61,15 @@ class Hearing:
         log, total = f"{origin}/{self.service}", 0
         while True:
             known = await self.link.head(self.reader.name, log)
-            message = await self._range(origin, log, known.seq + 1)
+            refused_at, until = self._refused.get(log, (0, 0.0))
+            # What was wrong a moment ago is wrong still; to keep it aside anew each second would cost others their commits.
+            message = b"" if refused_at == known.seq and monotonic() < until else await self._range(origin, log, known.seq + 1)
             if not message:
                 return total
             judgement = await self.link.thread(self.reader.take, origin, self.service, message)
+            progressed()
+            if isinstance(judgement, Wrong):
+                self._refused[log] = (known.seq, monotonic() + AGAIN)
             if not isinstance(judgement, Apply):
                 return total
             total += len(judgement.entries)
@@ -91,8 +77,52 @@ class Hearing:
             self.changed()
 
     async def _range(self, origin: str, log: str, first: int) -> bytes:
-        route = self.link.node.routes()[origin]
+        route = self.link.node.routes().get(origin)
+        if route is None:
+            # It left the federation while this was under way.
+            return b""
         if not route:
             found, closing = await self.link.thread(logs.read_range, self.link.engine, log, first, BATCH)
             return encode(log, found, closing) if found else b""
-        return await self.link.request(f"rpc.{route[0]}.range", orjson.dumps({"log": log, "first": first}))
+        try:
+            return await self.link.request(f"rpc.{route[0]}.range", orjson.dumps({"log": log, "first": first}))
+        except (NatsError, TimeoutError):
+            # Out of reach or slow: the page's business, like a child that does not compare; asked again by whoever misses it.
+            return b""
+
+
+@dataclass
+class Listener:
+    """Hears one origin; `route` lists the codes from the child down to it, and so stands in the subject."""
+
+    hearing: Hearing
+    origin: str
+    route: tuple[str, ...]
+    _pull: Pull | None = None
+
+    async def turn(self) -> None:
+        hearing, link = self.hearing, self.hearing.link
+        if not await link.mine(hearing.lease(self.origin)):
+            await self.close()
+            return
+        stream, durable = f"EV_{link.node.code}", f"{hearing.reader.name}-{self.origin}-{hearing.service}"
+        if self._pull is None or self._pull.nc is not link.nc:
+            subject = ".".join((*self.route, self.origin, hearing.service))
+            await broker.ensure_consumer(link.nc, link.node.code, durable, subject)
+            self._pull = Pull(link.nc, stream, durable)
+        try:
+            messages = await self._pull.gather()
+            if messages:
+                await hearing.hear(self.origin, messages)
+            else:
+                # Silence and a consumer that is gone look alike: ask.
+                await link.js.consumer_info(stream, durable, timeout=5)
+        except (NatsError, TimeoutError):
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Take no more messages; those that came and were not applied come again, to whoever asks next."""
+        pull, self._pull = self._pull, None
+        if pull:
+            await pull.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
 
-import nats
+from nats.aio.client import Client
 from sqlalchemy import Engine
 
 from shared import lease
@@ -22,6 +22,8 @@ from shared.settings import Node
 T = TypeVar("T")
 RENEW = 7.0
 """Seconds after which a lease is renewed; it runs for fifteen."""
+CONNECT = 3.0
+"""Seconds until an attempt to connect counts as failed."""
 
 
 @dataclass
@@ -43,15 +45,35 @@ class Link:
     def __post_init__(self) -> None:
         self.reconnected = asyncio.Event()
 
+    @property
+    def lost(self) -> bool:
+        """Whether there is no connection and none will come by itself: not opened yet, or closed for good by the client.
+
+        It reconnects after a cut, but closes for good over a refused password, too large a message, or whatever the broker
+        calls a fault of the protocol.
+        """
+        return self.nc is None or self.nc.is_closed
+
     async def open(self) -> None:
-        """Connect; waits for a broker that is not there yet, and reconnects for ever."""
-        at = self.node.broker
-        self.nc = await nats.connect(
-            at.url, user=at.user, password=at.password, max_reconnect_attempts=-1, reconnect_time_wait=0.25,
-            ping_interval=5, max_outstanding_pings=2, allow_reconnect=True, connect_timeout=2, name=self.node.code,
-            reconnected_cb=self._again, error_cb=_quiet,
-        )  # fmt: skip
-        self.js = self.nc.jetstream(timeout=5)
+        """Connect, and from then on reconnect for ever. Raises ConnectionError with the reason where that takes too long."""
+        at, reasons, fresh = self.node.broker, [""], Client()
+
+        async def failed(error: Exception) -> None:
+            # The client would print every failed attempt; the loops say what fails, with the reason.
+            reasons[0] = f": {type(error).__name__} {error}".rstrip()
+
+        try:
+            # A limit around it, because the client tries for ever here, too, and nobody would hear why.
+            async with asyncio.timeout(CONNECT):
+                await fresh.connect(
+                    at.url, user=at.user, password=at.password, max_reconnect_attempts=-1, reconnect_time_wait=0.25,
+                    ping_interval=5, max_outstanding_pings=2, allow_reconnect=True, connect_timeout=2, name=self.node.code,
+                    reconnected_cb=self._again, error_cb=failed,
+                )  # fmt: skip
+        except TimeoutError:
+            await fresh.close()
+            raise ConnectionError(f"no connection to the broker at {at.url}{reasons[0]}") from None
+        self.nc, self.js = fresh, fresh.jetstream(timeout=5)
 
     async def _again(self) -> None:
         self.reconnected.set()
@@ -102,7 +124,3 @@ class Link:
     def _head(self, reader: str, log: str) -> Head:
         with reading(self.engine) as connection:
             return logs.head(connection, reader, log)
-
-
-async def _quiet(_: Exception) -> None:
-    """The client would print every failed attempt to connect; the loops say what fails, with the reason."""

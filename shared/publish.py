@@ -11,7 +11,9 @@ from shared.database import writing
 from shared.link import Link
 
 BATCH = 300
-"""Facts in one bus message: far below the broker's limit of 1 MB, and enough that its disk flush costs each little."""
+"""Facts in one bus message at most: enough that the broker's disk flush costs each little."""
+SEAL = 1000
+"""Facts that are sealed at once."""
 
 
 @dataclass
@@ -26,14 +28,16 @@ class Publisher:
         self.log = self.link.node.log(self.service)
 
     async def turn(self) -> None:
-        """Seal and send all there is, then wait until something was committed."""
+        """Seal and send one batch; then, unless there is more, wait until something was committed.
+
+        One of each, in turn: under a load without pause there is always something more to seal.
+        """
         if not await self.link.mine(f"publish {self.log}"):
             return
         self.wake.clear()
-        while await self.link.thread(logs.seal, self.link.engine, self.log, 1000):
-            pass
-        while await self._send():
-            pass
+        sealed = await self.link.thread(logs.seal, self.link.engine, self.log, SEAL)
+        if await self._send() or sealed == SEAL:
+            return
         try:
             await asyncio.wait_for(self.wake.wait(), 0.5)
         except TimeoutError:
@@ -42,6 +46,7 @@ class Publisher:
         await asyncio.sleep(0.05)
 
     async def _send(self) -> bool:
+        """Send the next batch; whether more is sealed behind it."""
         known = await self.link.head(logs.PUBLISHER, self.log)
         found, closing = await self.link.thread(logs.read_range, self.link.engine, self.log, known.seq + 1, BATCH)
         if not found:
@@ -51,7 +56,7 @@ class Publisher:
         subject = f"{self.link.node.code}.{self.service}"
         await self.link.js.publish(subject, encode(self.log, found, closing), timeout=5, headers=headers)
         await self.link.thread(self._moved, known, Head(last.epoch, last.seq, closing))
-        return True
+        return last.seq < (await self.link.head(logs.SEALER, self.log)).seq
 
     def _moved(self, old: Head, new: Head) -> None:
         with writing(self.link.engine) as connection:
