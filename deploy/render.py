@@ -9,6 +9,7 @@ import orjson
 
 from deploy import issuer
 from deploy.topology import Spec, Topology
+from shared.errors import Invalid
 from shared.settings import Broker, Node
 
 ROOT = Path(__file__).resolve().parent
@@ -20,8 +21,7 @@ def render(topology: Topology, code: str, base: Path) -> Path:
     # Nobody but its owner reads what citizens wrote, nor the passwords.
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     spec = topology.node(code)
-    (folder / "broker.conf").write_text(broker(topology, spec, base))
-    (folder / "broker.conf").chmod(0o600)
+    _put(folder / "broker.conf", broker(topology, spec, base).encode())
     pack = topology.pack if topology.pack.is_absolute() else ROOT / topology.pack
     node = Node(
         code=code, names=spec.names, zone=spec.zone, calendar=spec.calendar, path=topology.path(code),
@@ -39,12 +39,17 @@ def render(topology: Topology, code: str, base: Path) -> Path:
     path = folder / "node.json"
     written = orjson.dumps(node.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     if not path.exists() or path.read_bytes() != written:
-        # In one step, because a running process reads it as soon as it changes.
-        fresh = path.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_bytes(written)
-        fresh.replace(path)
+        _put(path, written)
     return path
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file that only its owner reads, in one step: a running process may read it at any moment, we may end at any."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(content)
+    fresh.replace(path)
 
 
 def secret(base: Path, code: str, name: str) -> str:
@@ -52,9 +57,11 @@ def secret(base: Path, code: str, name: str) -> str:
     path = base / code / "secrets" / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24))
-    return path.read_text()
+        _put(path, secrets.token_urlsafe(24).encode())
+    # An empty password is one that anybody knows.
+    if not (found := path.read_text()):
+        raise Invalid(f"{path} is empty; remove it, and a new one is made", field="/secrets")
+    return found
 
 
 def broker(topology: Topology, spec: Spec, base: Path) -> str:

@@ -12,7 +12,9 @@ import httpx
 import nats
 import pytest
 
+from deploy.render import render
 from shared import broker
+from shared.errors import Invalid
 from tests.brokers import Brokers, brokers, until
 
 PARENT, CHILD, OTHER = "650000", "650100", "650200"
@@ -172,6 +174,20 @@ def test_a_monstrous_message_of_one_child_stops_nobody_else(tmp_path: Path) -> N
 
     with brokers(tmp_path, *chain) as at:
         asyncio.run(play(at))
+
+
+def test_passwords_are_their_owners_alone_and_never_empty(tmp_path: Path) -> None:
+    """A render that was killed must leave no empty password behind, and a broker must never read half a file."""
+    with brokers(tmp_path, *TREE, start=False) as at:
+        files = [p for name in ("broker.conf", "node.json", "secrets/node", "secrets/leaf") for p in tmp_path.glob(f"*/{name}")]
+        assert len(files) == 3 * len(TREE) + 2 and {oct(p.stat().st_mode & 0o777) for p in files} == {"0o600"}
+        conf, password = tmp_path / PARENT / "broker.conf", tmp_path / CHILD / "secrets" / "leaf"
+        before = conf.read_bytes(), conf.stat().st_ino
+        render(at.topology, PARENT, tmp_path)
+        assert conf.read_bytes() == before[0] and conf.stat().st_ino != before[1], "written beside and put in its place"
+        password.write_text("")
+        with pytest.raises(Invalid, match="is empty"):
+            render(at.topology, PARENT, tmp_path)
 
 
 async def _true(answer: bool) -> bool:
