@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
+from time import monotonic
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
@@ -18,7 +21,7 @@ from services.case.commands import Report, act, report
 from services.case.push import again, take
 from shared.auth import Caller, allow, public
 from shared.database import Tx
-from shared.errors import Forbidden, Invalid
+from shared.errors import Busy, Forbidden, Invalid
 from shared.listing import Wanted, answer, documented
 from shared.web import Runtime, refuse_unknown
 
@@ -45,6 +48,10 @@ def _as_json(event: dict[str, Any]) -> dict[str, Any]:
 
 
 Id = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z._:-]+$")]
+
+
+PATIENCE = 10.0
+"""Seconds for which the rest of a push waits for room."""
 
 
 class NewReport(BaseModel):
@@ -148,9 +155,23 @@ async def push(
     results: list[dict[str, Any]] = []
     for start in range(0, len(events), CHUNK):
         part = events[start : start + CHUNK]
-        results += await asyncio.wrap_future(here.writer.submit(partial(_take_all, here.extra["around"], platform, part)))
+        work = partial(_take_all, here.extra["around"], platform, part)
+        taken = await asyncio.wrap_future(await _accepted(here, work, patient=start > 0))
+        results += taken
     counts = {o: sum(r["outcome"] == o for r in results) for o in ("accepted", "duplicate", "refused")}
     return counts | {"items": results}
+
+
+async def _accepted(here: Runtime, work: Callable[[Tx], list[dict[str, Any]]], *, patient: bool) -> Future[list[dict[str, Any]]]:
+    """Submit; a push of which a part was done already waits for room, because "busy" says that nothing was done."""
+    until = monotonic() + (PATIENCE if patient else 0)
+    while True:
+        try:
+            return here.writer.submit(work)
+        except Busy:
+            if monotonic() >= until:
+                raise
+            await asyncio.sleep(0.02)
 
 
 def _take_all(around: Any, platform: str, events: list[Any], tx: Tx) -> list[dict[str, Any]]:

@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from shared import web
 from shared.database import Tx, open_engine
 from tests import served
-from tests.served import Limits, Served, refused
+from tests.served import PLATFORM, Limits, Served, refused
 
 CASES, EVENTS = "/api/case/v1/cases", "/api/case/v1/events"
 REPORT = {"category": "E0101", "lon": 87.62, "lat": 43.72}
@@ -165,6 +165,32 @@ def test_a_full_queue_says_so_and_nothing_is_lost(tmp_path: Path, engine: Engine
         assert sorted(a.status_code for a in answers) == [201, 201, 503, 503, 503, 503]
         rows = found.client.get(CASES, headers=headers).json()["items"]
         assert {r["id"] for r in rows} == {a.json()["id"] for a in answers if a.status_code == 201}
+
+
+def test_a_push_that_was_begun_is_finished_although_the_queue_is_full(tmp_path: Path, engine: Engine) -> None:
+    """Busy says that nothing was done; so once a part is done, the rest waits for room instead."""
+    with node(tmp_path, engine, bound=1) as found:
+        writer, headers, full = found.runtime.writer, found.as_platform() | BATCH, list[int]()
+
+        @event.listens_for(engine, "commit")
+        def fill(_: Any) -> None:
+            """The moment the first part is being committed, the only place in the queue is taken."""
+            if not full and threading.current_thread() is writer._thread:
+                full.append(1)
+                writer.submit(lambda _: None)
+
+        def stall() -> None:
+            """And stays so until the second part has come."""
+            if full == [1]:
+                full.append(2)
+                time.sleep(0.4)
+
+        writer.committed = stall
+        common = {"specversion": "1.0", "source": PLATFORM, "time": "2026-03-01T00:00:00Z"}
+        common["type"] = "cn.sanji.platform.case.reported.v1"
+        events = [common | {"id": f"e{n}", "subject": f"s{n}", "data": REPORT} for n in range(250)]
+        answer = found.client.post(EVENTS, json=events, headers=headers)
+        assert answer.status_code == 200 and answer.json()["accepted"] == 250 and full == [1, 2]
 
 
 class Hanging(BaseHTTPRequestHandler):
