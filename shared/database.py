@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +12,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from contracts.base import Fact
+from shared.errors import Busy
 
 metadata = MetaData()
-_TURNS: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 """Tables of the machinery; every service has a MetaData of its own."""
+
+_TURNS: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 
 SQLITE_PRAGMAS = (
     "journal_mode=WAL",
@@ -114,10 +116,20 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes. On SQLite the threads of a process take turns here: its own way of waiting is to sleep and
-    try again, which costs tens of milliseconds and is not fair."""
+    try again, which costs tens of milliseconds and is not fair.
+
+    Raises Busy where another process, such as a recount, holds the database for longer than we wait; nothing was done then.
+    """
     lock = _TURNS.setdefault(engine, threading.Lock()) if engine.dialect.name == "sqlite" else nullcontext()
-    with lock, engine.begin() as connection:
-        yield connection
+    with lock, engine.connect() as connection:
+        try:
+            transaction = connection.begin()
+        except OperationalError as error:
+            if "locked" not in str(error.orig):
+                raise
+            raise Busy("another process holds the database", retry_after=5) from error
+        with transaction:
+            yield connection
 
 
 def bulk(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -129,8 +141,8 @@ def bulk(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any
         connection.execute(statement, rows)
         return
     compiled = statement.compile(dialect=connection.dialect, column_keys=sorted(rows[0]))
-    order = operator.itemgetter(*compiled.positiontup)
-    connection.exec_driver_sql(compiled.string, [order(row) for row in rows])
+    names = compiled.positiontup
+    connection.exec_driver_sql(compiled.string, [tuple(map(row.__getitem__, names)) for row in rows])
 
 
 def durable(engine: Engine) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, event, func, insert, select
 
-from shared.database import Tx, bulk, new_id, reading, writing
+from shared.database import Tx, bulk, metadata, new_id, open_engine, reading, writing
+from shared.errors import Busy
 from shared.lease import leases
 
 ROW = {"name": "n", "holder": "h", "until": "u"}
@@ -70,6 +73,24 @@ def test_bulk_writes_what_the_library_would(engine: Engine) -> None:
     with reading(engine) as connection:
         found = {(r.name, r.holder, r.until) for r in connection.execute(select(leases))}
     assert found == {(f"n{n}", "h", str(n)) for n in range(50)}
+
+
+def test_a_database_that_another_process_holds_is_busy_not_broken(tmp_path: Path) -> None:
+    """A long recount must make callers wait and try again, not tell them that something went wrong inside."""
+    engine = open_engine(f"sqlite:///{tmp_path}/node.db")
+    event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=100"))
+    metadata.create_all(engine)
+    other = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy), writing(engine) as connection:
+        connection.execute(insert(leases), ROW)
+    other.execute("ROLLBACK")
+    with writing(engine) as connection:
+        connection.execute(insert(leases), ROW)
+    with reading(engine) as connection:
+        assert count(connection) == 1
+    engine.dispose()
+    other.close()
 
 
 def test_ids_sort_by_time_and_are_unique() -> None:
