@@ -124,6 +124,9 @@ def move_head(connection: Connection, reader: str, log: str, old: Head, new: Hea
 def seal(engine: Engine, log: str, limit: int = 500) -> int:
     """Give unsealed facts of `log` their place, in order of writing; returns how many. One sealer a log (compare and set)."""
     with writing(engine) as connection:
+        # The head before the rows: whoever seals between the two has moved it, and then nothing of this is committed. The
+        # other way round, rows that were sealed meanwhile would get a second place.
+        old = head(connection, SEALER, log)
         rows = connection.execute(
             select(entries.c.id, entries.c.subject, entries.c.body)
             .where(entries.c.log == log, entries.c.seq.is_(None))
@@ -132,7 +135,6 @@ def seal(engine: Engine, log: str, limit: int = 500) -> int:
         ).all()
         if not rows:
             return 0
-        old = head(connection, SEALER, log)
         versions = _versions(connection, log, {r.subject for r in rows})
         chain, seq, updates = old.chain, old.seq, []
         epoch = max(old.epoch, 1)

@@ -17,6 +17,7 @@ import shared.link
 from deploy.migrate import migrate
 from services.case.commands import Report, report
 from services.evaluation.handlers import READER, fold
+from services.evaluation.recount import recount
 from shared import broker
 from shared import log as logs
 from shared.bus import Bus
@@ -24,7 +25,7 @@ from shared.chain import EMPTY, Entry, decode
 from shared.database import open_engine
 from shared.loops import Loops
 from shared.publish import BATCH
-from shared.reader import Reader
+from shared.reader import Reader, waiting
 from shared.writer import Writer
 from tests.brokers import Brokers, brokers, until
 from tests.world import Around, desk
@@ -35,12 +36,12 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
 @asynccontextmanager
-async def running(at: Brokers, code: str, patience: float = 30) -> AsyncIterator[Bus]:
+async def running(at: Brokers, code: str, url: str | None = None) -> AsyncIterator[Bus]:
     """The bus of one node with a database of its own, as its process would run it."""
     node = at.node(code)
-    engine = open_engine(node.database_url)
+    engine = open_engine(url or node.database_url)
     migrate(engine)
-    bus = Bus(node, engine, Loops(patience), ("case",), ((Reader(READER, engine, fold), "case"),))
+    bus = Bus(node, engine, Loops(), ("case",), ((Reader(READER, engine, fold), "case"),))
     await bus.start()
     try:
         yield bus
@@ -226,3 +227,30 @@ def test_a_full_stream_makes_room_and_nothing_is_missed(tmp_path: Path, monkeypa
 
     with brokers(tmp_path, *TREE[:2]) as at:
         asyncio.run(play(at))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_two_copies_that_know_nothing_of_each_other_lose_and_double_nothing(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Both seal, publish and hear the same log of the same database: what one has done the other finds done."""
+
+    async def play(at: Brokers, url: str | None) -> None:
+        async with running(at, PARENT, url=url) as one, running(at, PARENT, url=url) as other:
+            assert await until(well(one)) and await until(well(other))
+            threads = [asyncio.to_thread(reported, bus, 150) for bus in (one, other)]
+            pressing = asyncio.gather(*threads)
+            while not pressing.done():
+                one.committed()
+                other.committed()
+                await asyncio.sleep(0.01)
+            await pressing
+            assert await until(reaches(one, PARENT, 300), 20)
+            assert await until(well(one)) and await until(well(other))
+            assert recount(one.link.engine) == [] and waiting(one.link.engine, READER) == {}
+            facts, end = logs.read_range(one.link.engine, f"{PARENT}/case", 1)
+            assert [e.seq for e in facts] == list(range(1, 301)) and len({e.body for e in facts}) == 300
+            assert one.hearings[0].reader.verified()[f"{PARENT}/case"].chain == end
+
+    with brokers(tmp_path, TREE[0]) as at:
+        asyncio.run(play(at, request.getfixturevalue("postgres").fresh() if kind == "postgresql" else None))
