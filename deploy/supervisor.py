@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploy import client
+from deploy import client, strangers
 from deploy.migrate import migrate
 from deploy.process import Child, Nursery, taken
-from deploy.render import render
+from deploy.render import render, secret
 from deploy.topology import SERVICES, Spec, Topology
 from shared.database import open_engine
 from shared.errors import Conflict
@@ -40,6 +40,8 @@ class Supervisor:
 
         Running nodes see their changed settings by themselves; nothing that runs is restarted.
         """
+        kept = {(s.code, s.parent) for s in topology.nodes}
+        lost_one = {s.parent for s in self.topology.nodes if (s.code, s.parent) not in kept}
         self.topology = topology
         new = [s.code for s in topology.nodes if s.code not in self.brokers]
         for spec in topology.nodes:
@@ -47,8 +49,17 @@ class Supervisor:
             if spec.code in new:
                 self._take_in(spec.code, settings)
             else:
-                self.brokers[spec.code].signal(signal.SIGHUP)
+                self._reload(spec, drop=spec.code in lost_one)
         return new
+
+    def _reload(self, spec: Spec, *, drop: bool) -> None:
+        """Let a running broker read its configuration anew and, where a child left, `drop` the links that have no account."""
+        at = load_node(self.base / spec.code / "node.json").broker
+        before = strangers.loaded(at.monitor) if drop else ""
+        self.brokers[spec.code].signal(signal.SIGHUP)
+        if drop:
+            accounts = {"NODE", *(f"L_{child.code}" for child in self.topology.children(spec.code))}
+            strangers.end(at.monitor, at.url, secret(self.base, spec.code, "sys"), accounts, before)
 
     @classmethod
     def alone(cls, settings: Path, *, broker: bool = True) -> Supervisor:
