@@ -123,10 +123,14 @@ class Bus:
             await self._connect()
         node = self.link.node
         always = await self.link.thread(broker.sync_always, self.link.node.broker.monitor)
-        self.not_durable = "" if always else "the broker may lose what it confirmed: set sync_interval: always"
+        if not always:
+            self.not_durable = "the broker may lose what it confirmed: set sync_interval: always"
         await broker.ensure_stream(self.link.nc, node.code, [c.code for c in node.children()], len(node.path))
         if not self._begun:
             self._begin()
+        if always:
+            # Only now: whoever asks whether we are ready may publish and read at once.
+            self.not_durable = ""
         await asyncio.sleep(2)
 
     async def _answer_range(self, message: Any) -> None:
