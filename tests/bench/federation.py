@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +29,7 @@ from services.grid.packs import Pack
 from services.grid.packs import load as load_pack
 from tests.bench.client import post
 from tests.bench.wire import attached
+from tests.federation.grounds import free_block
 
 T = TypeVar("T")
 DEMO = e2e.ROOT / "topologies" / "demo.toml"
@@ -51,19 +50,6 @@ def until(what: str, check: Callable[[], T | None], patience: float, pause: floa
             raise TimeoutError(f"{what}: not within {patience:.0f} s")
         time.sleep(pause)
     return found
-
-
-def free_ports(count: int) -> int:
-    """First of `count` free ports in a row, below the range from which the system gives out ports by itself."""
-    for first in range(20000 + os.getpid() % 500 * 20, 32000, 10):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-    raise RuntimeError(f"no {count} free ports in a row")
 
 
 def chain(codes: Sequence[str]) -> Topology:
@@ -178,7 +164,7 @@ def running(topology: Topology) -> Iterator[Federation]:
     """
     here = Path(".sanji")
     here.mkdir(exist_ok=True)
-    first = free_ports(10 * len(topology.nodes))
+    first = free_block()
     nodes = tuple(s.model_copy(update={"port": first + 10 * i}) for i, s in enumerate(topology.nodes))
     topology = topology.model_copy(update={"nodes": nodes})
     pack = load_pack(topology.pack if topology.pack.is_absolute() else e2e.ROOT / topology.pack)

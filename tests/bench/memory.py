@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterable
 
 from deploy.supervisor import BROKER
-from tests.bench.federation import Federation, demo, free_ports, pid, running, say
+from tests.bench.federation import Federation, demo, pid, running, say
 from tests.bench.line import Figure, Run
 from tests.bench.machine import family, memory
+from tests.federation.grounds import free_block
 
 CASES = 2000
 BARE = "import deploy.cli, time; print(flush=True); time.sleep(600)"
@@ -51,7 +52,7 @@ def _demo(town: Federation, count: int, number: int) -> tuple[dict[str, float], 
 
 def _baseline(count: int) -> float:
     """PSS in MB of `count` bare Python processes and `count` idle brokers, all at once."""
-    first = free_ports(count)
+    first = free_block()
     with tempfile.TemporaryDirectory(prefix="sanji-bench-") as folder:
         commands = [[sys.executable, "-c", BARE]] * count
         commands += [[str(BROKER), "-a", "127.0.0.1", "-p", str(first + n), "-sd", folder] for n in range(count)]

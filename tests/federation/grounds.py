@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,18 +20,29 @@ CHAIN = (("650000", None), ("650100", "650000"), ("650102", "650100"), ("650103"
 """A root, one below it, two below that: codes of the demo pack, whose cells the cases need."""
 
 
-def free_block(nodes: int = 6) -> int:
-    """First of ten free ports a node in a row, below the range from which the system gives out ports by itself."""
-    size = nodes * 10
-    for first in range(20000 + os.getpid() % 200 * 50, 32000, size):
+BLOCK = 80
+_CLAIMED: list[socket.socket] = []
+
+
+def free_block() -> int:
+    """First of eighty free ports in a row, ten for each of eight nodes; below the range that the system gives out by itself.
+
+    The block belongs to this process until it ends: a name on this machine marks it, because the ports themselves stay free until
+    the nodes start, and two test processes that only look would both find them free.
+    """
+    for first in range(20000, 32000, BLOCK):
+        mark = socket.socket(socket.AF_UNIX)
         try:
-            for port in range(first, first + size):
+            mark.bind(f"\0sanji-test-ports-{first}")
+            for port in range(first, first + BLOCK):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
-            return first
         except OSError:
+            mark.close()
             continue
-    raise RuntimeError(f"no {size} free ports in a row")
+        _CLAIMED.append(mark)
+        return first
+    raise RuntimeError(f"no {BLOCK} free ports in a row")
 
 
 def line(code: str, parent: str | None, port: int, **more: str) -> str:

@@ -83,7 +83,7 @@ def summed(truth: dict[tuple[str, str], Counter[str]], node: str) -> dict[tuple[
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not RECORD.exists(), reason="the public record beside the checkout is absent")
 def test_the_whole_record_while_everything_fails_in_turn(tmp_path: Path) -> None:
-    first = free_block(7)
+    first = free_block()
     wire = Wire(first + 8)
     codes = ["650000", *PARENTS]
     extra = {"654000": {"uplink": f"127.0.0.1:{wire.port}"}}

@@ -94,7 +94,7 @@ def ground(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gr
     """A region, one prefecture and two counties as the demo names them; everything pushed has reached the region."""
     folder = tmp_path_factory.mktemp("page")
     nodes = {node["code"]: node for node in tomllib.loads(DEMO.read_text())["nodes"]}
-    first = free_block(4)
+    first = free_block()
     lines = []
     for place, code in enumerate((ROOT_NODE, MIDDLE, *LEAVES)):
         parent, names = nodes[code].get("parent"), nodes[code]["names"]
