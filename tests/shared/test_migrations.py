@@ -9,6 +9,7 @@ from sqlalchemy import Engine, MetaData
 import services.case.tables
 import services.evaluation.tables
 import shared.auth  # noqa: F401
+import shared.kept  # noqa: F401
 import shared.lease  # noqa: F401
 import shared.log  # noqa: F401
 import shared.reader  # noqa: F401

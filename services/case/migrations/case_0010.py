@@ -1,0 +1,16 @@
+"""Steps of notices; filled by the change that brings them."""
+
+from __future__ import annotations
+
+revision = "case_0010"
+down_revision = "case_0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

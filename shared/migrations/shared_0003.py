@@ -1,0 +1,16 @@
+"""Steps of audit; filled by the change that brings them."""
+
+from __future__ import annotations
+
+revision = "shared_0003"
+down_revision = "shared_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
