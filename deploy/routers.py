@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-import services.case.api
+import services.case.parts
 import services.evaluation.api
 import services.grid.api
 import services.web.api
@@ -17,7 +17,7 @@ from deploy.openapi import describe
 from shared.web import health
 
 ROUTERS: dict[str, APIRouter] = {
-    "case": services.case.api.router,
+    "case": services.case.parts.router,
     "grid": services.grid.api.router,
     "evaluation": services.evaluation.api.router,
     "web": services.web.api.router,

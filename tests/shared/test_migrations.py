@@ -6,6 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, MetaData
 
+import services.case.parts  # noqa: F401
 import services.case.tables
 import services.evaluation.tables
 import shared.auth  # noqa: F401

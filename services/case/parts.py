@@ -1,0 +1,13 @@
+"""The routes of the case service, put together from its parts."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from services.case import api
+
+PARTS: tuple[APIRouter, ...] = (
+    api.router,
+)  # fmt: skip
+
+router = APIRouter(routes=[route for part in PARTS for route in part.routes])
