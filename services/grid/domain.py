@@ -58,17 +58,43 @@ def _before(start: date | None, end: date | None) -> bool:
     return start is None or end is None or start < end
 
 
+HOURS = {"UH": 1, "WH": 1, "UD": 24, "WD": 24, "ND": 24}
+"""Elapsed hours of a limit's unit, where nobody asks a calendar: a rough measure for lists and made-up cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A filing condition 立案条件 of a category: its limit such as 2WD, when it counts as closed, and who is responsible."""
+
+    code: str
+    zh: str
+    en: str
+    limit: str
+    closing_zh: str
+    closing_en: str
+    department: str
+    helping: tuple[str, ...]
+    basis: str
+    grade: str
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A kind of problem with the time that its handling may take, in elapsed hours."""
+    """A kind of problem with its filing conditions, the first of which counts where nobody names one."""
 
     code: str
     kind: str
     name_zh: str
     name_en: str
-    limit_hours: int
     edition: str
     valid_from: date | None
+    conditions: tuple[Condition, ...]
+
+    @property
+    def limit_hours(self) -> int:
+        """The first condition's limit in elapsed hours."""
+        limit = self.conditions[0].limit
+        return int(limit[:-2]) * HOURS[limit[-2:]]
 
     def at(self, day: date) -> bool:
         """Whether it may be used on that day."""

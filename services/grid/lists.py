@@ -1,4 +1,4 @@
-"""Reads the lists of a pack: divisions, catalogue and cells, each entry checked."""
+"""Reads the lists of a pack that say where things are: divisions and cells, each entry checked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from services.grid.domain import Category, Cell, Division
+from services.grid.domain import Cell, Division
 from services.grid.files import PackError, Row, features, rows
 from shared.errors import Invalid
-
-KINDS = ("part", "event")
 
 
 def read_divisions(file: Path) -> tuple[Division, ...]:
@@ -48,8 +46,8 @@ def _division(row: Row) -> Division:
     if since and until and until <= since:
         raise row.wrong("valid_to", "must come after valid_from")
     return Division(
-        code=row.read("code", _code),
-        parent=row.maybe("parent", _code),
+        code=row.read("code", code),
+        parent=row.maybe("parent", code),
         name_zh=row.text("name_zh"),
         name_en=row.text("name_en"),
         level_label=row.text("level_label"),
@@ -60,7 +58,8 @@ def _division(row: Row) -> Division:
     )
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """Raises ValueError for what is no code of a division, category or cell."""
     if not (text.isascii() and text.isalnum() and text == text.upper() and 2 <= len(text) <= 20):
         raise ValueError(f"a code has 2 to 20 digits or capital letters, not {text!r}")
     return text
@@ -74,38 +73,6 @@ def _degrees(limit: int) -> Callable[[str], float]:
         return value
 
     return read
-
-
-def read_catalogue(file: Path) -> tuple[Category, ...]:
-    """The categories. Raises PackError."""
-    columns = ("code", "kind", "name_zh", "name_en", "limit_hours", "edition", "valid_from")
-    found: dict[str, Category] = {}
-    for row in rows(file, columns):
-        category = Category(
-            code=row.read("code", _code),
-            kind=row.read("kind", _kind),
-            name_zh=row.text("name_zh"),
-            name_en=row.text("name_en"),
-            limit_hours=row.read("limit_hours", _hours),
-            edition=row.text("edition"),
-            valid_from=row.maybe("valid_from", date.fromisoformat),
-        )
-        if category.code in found:
-            raise row.wrong("code", f"{category.code} stands here a second time")
-        found[category.code] = category
-    return tuple(found.values())
-
-
-def _kind(text: str) -> str:
-    if text not in KINDS:
-        raise ValueError(f"must be one of {', '.join(KINDS)}, not {text!r}")
-    return text
-
-
-def _hours(text: str) -> int:
-    if (hours := int(text)) <= 0:
-        raise ValueError("must be more than 0 hours")
-    return hours
 
 
 def read_cells(file: Path, divisions: tuple[Division, ...]) -> tuple[Cell, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import date
@@ -11,9 +12,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from services.grid.boundaries import Boundaries, located
+from services.grid.catalogue import Catalogue, read_catalogue
 from services.grid.domain import Category, CellIndex, Division, Text
 from services.grid.files import CRS, PackError, content
-from services.grid.lists import read_catalogue, read_cells, read_divisions
+from services.grid.lists import read_cells, read_divisions
+
+EDITION = re.compile("[0-9A-Za-z._:/-]{1,40}")
+"""Stands in facts, so it is a code; the words about it are in `sources`."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,14 @@ class Pack:
     lengths: tuple[int, ...]
     groups: frozenset[str]
     divisions: tuple[Division, ...]
-    catalogue: tuple[Category, ...]
+    standards: Catalogue
     cells: CellIndex
     boundaries: Boundaries | None
+
+    @property
+    def catalogue(self) -> tuple[Category, ...]:
+        """The categories of the pack's own edition."""
+        return self.standards.categories
 
     @cached_property
     def records(self) -> dict[str, tuple[Division, ...]]:
@@ -81,6 +91,7 @@ def load(folder: Path) -> Pack:
     """Read and check a whole pack. Raises PackError."""
     about = _About.read(folder / "pack.toml")
     divisions = read_divisions(folder / "divisions.csv")
+    standards = read_catalogue(folder, *about.catalogue())
     if not any(d.code == about.code and d.parent is None for d in divisions):
         raise PackError(folder / "pack.toml", "top level", "code", "is no unit without parent in divisions.csv")
     return Pack(
@@ -89,11 +100,11 @@ def load(folder: Path) -> Pack:
         note=about.both("note"),
         zone=about.zone(),
         edition=about.text("edition"),
-        sources=about.texts("sources"),
+        sources=(*about.texts("sources"), *standards.sources),
         lengths=about.lengths(),
         groups=about.groups(),
         divisions=divisions,
-        catalogue=read_catalogue(folder / "catalogue.csv"),
+        standards=standards,
         cells=CellIndex(read_cells(folder / "cells.geojson", divisions)),
         boundaries=about.boundaries(frozenset(d.code for d in divisions)),
     )
@@ -159,6 +170,16 @@ class _About:
 
     def groups(self) -> frozenset[str]:
         return frozenset(self.texts("groups", "codes") if self.value("groups", "codes") is not None else ())
+
+    def catalogue(self) -> tuple[str, tuple[str, ...], str]:
+        """(code of its edition, by default the pack's own; where it comes from; edition of the legacy codes)."""
+        table = "catalogue"
+        known = {name for name in ("edition", "sources", "legacy") if self.value(name, table) is not None}
+        edition = self.text("edition", table if "edition" in known else None)
+        if not EDITION.fullmatch(edition):
+            raise self.wrong(table, "edition", f"has 1 to 40 letters, digits or . _ : / -, not {edition!r}")
+        sources = self.texts("sources", table) if "sources" in known else ()
+        return edition, sources, self.text("legacy", table) if "legacy" in known else ""
 
     def boundaries(self, codes: frozenset[str]) -> Boundaries | None:
         """Where outlines come from; a pack may name no file and then has only what its cells and points give."""

@@ -18,7 +18,7 @@ from services.grid.outlines import collection
 from services.grid.packs import load
 from services.grid.simplify import PIXELS, absorbed, simplified
 from shared.settings import Below, Broker, Names, Node
-from tests.grid.test_packs import TOML
+from tests.grid.test_packs import FILES, TOML
 
 DAY = date(2025, 1, 1)
 BOUNDARIES = (
@@ -31,7 +31,6 @@ DIVISIONS = (
     "1001,10,乙,B,b,0.5,0.5,,\n1002,10,丙,C,b,1.5,0.5,,\n1003,10,丁,D,b,2.5,0.5,,\n1004,10,戊,E,b,,,,\n1009,10,组,G,b,,,,\n"
     "1091,1009,己,F,c,3.5,0.5,,\n1092,1009,庚,H,c,4.5,0.5,,2020-01-01\n"
 )
-CATALOGUE = "code,kind,name_zh,name_en,limit_hours,edition,valid_from\nE0101,event,丁,D,24,first,2014-01-01\n"
 
 
 def feature(area: Any, **properties: Any) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     cells = [feature(box(1, 0, 2, 1), code=f"10020{n}1", division=f"10020{n}") for n in (1, 2)]
     outlines = [feature(box(0, 0, 1, 1), id="x1001"), feature(box(3, 0, 4, 1), id="x1091"), feature(box(0, 0, 9, 9), id="y1002")]
     texts = {
-        "pack.toml": about, "divisions.csv": HEAD + DIVISIONS, "catalogue.csv": CATALOGUE,
+        **FILES, "pack.toml": about, "divisions.csv": HEAD + DIVISIONS,
         "cells.geojson": orjson.dumps({"features": cells}).decode(), "map.geojson": orjson.dumps({"features": outlines}).decode(),
     }  # fmt: skip
     for name, text in texts.items():
