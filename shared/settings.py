@@ -56,6 +56,15 @@ class Limits(BaseModel):
     body_seconds: float = 30
 
 
+class Retention(BaseModel):
+    """How long what is known of reporters is kept, and where the keys are without which it cannot be read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    days: int = Field(default=90, ge=1, le=3650, description="days after a case's end: call-back and objections included")
+    keys: Path | None = Field(default=None, description="file of the keys; keys.db among the secrets where none is named")
+    vacuum_bytes: int = Field(default=1 << 30, description="a larger SQLite database is not rewritten by itself after erasures")
+
+
 class Node(BaseModel):
     """One administrative unit as its processes see it. Nothing here says on which tier it stands."""
 
@@ -76,6 +85,12 @@ class Node(BaseModel):
     secrets: Path
     demo: bool = False
     limits: Limits = Limits()
+    retention: Retention = Retention()
+
+    @property
+    def keys(self) -> Path:
+        """Beside the other secrets, so that a backup of the database does not hold it."""
+        return self.retention.keys or self.secrets / "keys.db"
 
     @property
     def tz(self) -> ZoneInfo:

@@ -41,6 +41,11 @@ class Runtime:
     leaving: Callable[[], bool] = lambda: False
     """Whether the process is about to stop: streams end by themselves then, and nobody has to wait for them."""
     extra: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, Callable[[], str]] = field(default_factory=dict)
+    """What a service asks before it is ready, by name: nothing, or why it is not. A service adds them in its router's lifespan,
+    where it also starts its loops."""
+    measures: list[Callable[[], list[Gauge]]] = field(default_factory=list)
+    """What a service adds to the metrics."""
 
     def troubles(self) -> dict[str, str]:
         """Why this process is not ready; empty when it is."""
@@ -55,7 +60,7 @@ class Runtime:
         found |= {f"loop {name}": why for name, why in self.loops.troubles().items()}
         if self.bus.not_durable:
             found["broker"] = self.bus.not_durable
-        return found
+        return found | {name: why for name, check in self.checks.items() if (why := _answer(check))}
 
     def gauges(self) -> list[Gauge]:
         """What the metrics tell beside requests: queue, commits, loops, and what every reader did."""
@@ -68,12 +73,20 @@ class Runtime:
              {name: float(name not in troubles) for name in self.loops.states}),
             ("sanji_loop_failures", "Failed turns in a row", "loop", {n: s.failures for n, s in self.loops.states.items()}),
             *self.bus.gauges(),
+            *(gauge for measure in self.measures for gauge in measure()),
         ]  # fmt: skip
 
     def follow(self, node: Node) -> None:
         """Take over settings that changed while running: nodes that joined below are heard from now on."""
         self.node = self.gate.node = node
         self.bus.follow(node)
+
+
+def _answer(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except Exception as error:
+        return type(error).__name__
 
 
 def create(runtime: Runtime, title: str, routers: list[APIRouter]) -> FastAPI:
