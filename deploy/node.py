@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from deploy.around import Around
 from deploy.migrate import behind, migrate
 from deploy.routers import ROUTERS, document
 from deploy.topology import SERVICES
 from services.evaluation.handlers import READER, fold
-from services.grid.packs import Pack
 from services.grid.packs import load as load_pack
 from services.web.front import Front
 from services.web.statics import Statics
 from shared.auth import Gate
 from shared.bus import Bus
 from shared.database import open_engine
-from shared.errors import Invalid
 from shared.issuers import Issuers
 from shared.loops import Loops
 from shared.reader import Reader
@@ -36,45 +32,6 @@ from shared.writer import Writer
 
 ALL = SERVICES
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts" / "generated"
-
-
-@dataclass(frozen=True)
-class Located:
-    cell: str | None
-    division: str
-
-
-class Around:
-    """What the case and evaluation services ask of their surroundings, answered from the pack."""
-
-    def __init__(self, node: Node, pack: Pack) -> None:
-        self.zone: ZoneInfo = node.tz
-        self._code, self._pack = node.code, pack
-        self._limits = {c.code: (float(c.limit_hours), pack.edition) for c in pack.catalogue}
-        self._names = {d.code: {"zh": d.name_zh, "en": d.name_en} for d in pack.divisions if d.at(self._today())}
-        self._chains: dict[str, tuple[str, ...]] = {}
-
-    def _today(self) -> date:
-        return datetime.now(self.zone).date()
-
-    def locate(self, lon: float, lat: float) -> Located:
-        cell = self._pack.cells.locate(lon, lat)
-        if cell is None or self._code not in self.chain(cell.division):
-            raise Invalid("this place lies outside the node", field="/data/lon")
-        return Located(cell.code, cell.division)
-
-    def limit(self, category: str) -> tuple[float, str]:
-        if category not in self._limits:
-            raise Invalid(f"no category {category} in the catalogue", field="/data/category")
-        return self._limits[category]
-
-    def chain(self, division: str) -> tuple[str, ...]:
-        if division not in self._chains:
-            self._chains[division] = self._pack.chain(division, self._today())
-        return self._chains[division]
-
-    def names(self, division: str) -> dict[str, str]:
-        return self._names.get(division) or {"zh": division, "en": division}
 
 
 def assemble(path: Path, wanted: tuple[str, ...] = ALL) -> Runtime:

@@ -28,7 +28,7 @@ from shared.issuers import Issuers
 from shared.settings import Node
 
 ROLES = frozenset(
-    {"collector", "acceptor", "shift_supervisor", "dispatcher", "department", "checker"}
+    {"collector", "acceptor", "shift_supervisor", "dispatcher", "department", "handler", "checker", "leader"}
     | {"evaluator", "integrator", "administrator", "auditor"}
 )
 """The field's roles; what each may do stands in the workflow table and at the routes."""
@@ -52,11 +52,15 @@ keys = Table(
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody who is known: the roles that hold at this node, and for a key the platform it belongs to."""
+    """Somebody who is known: the roles that hold at this node, and for a key the platform it belongs to.
+
+    `departments`: those for which somebody acts as department or handler; none named is an office that acts for all.
+    """
 
     name: str
     roles: frozenset[str]
     platform: str | None = None
+    departments: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,13 @@ def roles_at(claims: Any, path: tuple[str, ...]) -> frozenset[str]:
     """Roles that hold at the node whose path is `path`: given at it or at a node above it, compared code by code."""
     given = [g for g in claims if isinstance(g, dict)] if isinstance(claims, list) else []
     return frozenset(role for g in given if g.get("node") in path and isinstance(role := g.get("role"), str) and role in ROLES)
+
+
+def departments_at(claims: Any, path: tuple[str, ...]) -> frozenset[str]:
+    """The departments that the grants of department and handler name; empty where one of them names none."""
+    given = [g for g in claims if isinstance(g, dict) and g.get("node") in path] if isinstance(claims, list) else []
+    named = [g.get("department") for g in given if g.get("role") in ("department", "handler")]
+    return frozenset(str(n) for n in named) if all(isinstance(n, str) for n in named) else frozenset()
 
 
 @dataclass
@@ -146,7 +157,8 @@ class Gate:
         except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Whatever somebody made up in place of a token: it is his fault and never an error of ours.
             raise Unauthenticated(f"the token is not valid: {error}") from None
-        return Caller(str(token.claims.get("sub")), roles_at(token.claims.get("sanji"), self.node.path))
+        grants, path = token.claims.get("sanji"), self.node.path
+        return Caller(str(token.claims.get("sub"))[:120], roles_at(grants, path), None, departments_at(grants, path))
 
 
 def _digest(text: str) -> str:

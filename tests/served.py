@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import Engine
 
 from deploy.migrate import migrate
-from deploy.node import Around
+from deploy.around import Around
 from deploy.render import render
 from deploy.routers import ROUTERS
 from deploy.topology import Topology, load

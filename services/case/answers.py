@@ -1,4 +1,4 @@
-"""What the case service answers and takes, as its interface document shows it; a test holds real answers against these."""
+"""What the case service answers, as its interface document shows it; a test holds real answers against these."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.case import Channel, Provenance
+from contracts.case import Channel, Located, Means, Provenance, Stage
 from services.case import domain
-from services.case.push import SHAPES, Event
 
 
 class Case(BaseModel):
@@ -20,27 +19,83 @@ class Case(BaseModel):
     state: domain.State
     category: str
     edition: str = Field(description="edition of the catalogue in force at the report")
+    condition: str | None = Field(description="filing condition of the catalogue")
     channel: Channel
+    application: str | None = Field(description="program that the report came in by")
     provenance: Provenance
     dataset: str | None = Field(description="record that it comes from, where it was not reported here")
     lon: float
     lat: float
+    located: Located | None = Field(description="what the place was taken from")
     division: str
     cell: str | None
-    department: str | None
+    part: str | None = Field(description="code of the part that it is about")
+    department: str | None = Field(description="the department in the lead")
     reported_at: str
     filed_at: str | None
-    due_at: str | None
+    due_at: str | None = Field(description="deadline of the handling; before the dispatch what it would be by one at filing")
     handled_at: str | None
     ended_at: str | None
     on_time: bool | None = Field(description="of a closed case: handled at or before its deadline")
+    means: Means | None
+    appealed: Literal["asked", "granted", "denied"] | None = Field(
+        description="granted: not counted as overdue 不计超时; on_time stays as it was"
+    )
+    stage: Stage | None = Field(description="whose clock counts now")
+    warn_at: str | None = Field(description="when that clock turns yellow")
+    late_at: str | None = Field(description="when it turns red")
+    reply_by: str | None = Field(description="until when a supervision wants an answer")
+    postponements: int
+    suspensions: int
+    reopenings: int
+    joined: int = Field(description="further reports of the same problem")
+    merged_into: str | None
+    parent: str | None
     changed_at: str
 
 
-class CaseNow(Case):
-    """A case and what the caller may do with it now."""
+class Words(BaseModel):
+    """A sentence in both languages."""
 
+    zh: str
+    en: str
+
+
+class ClockNow(BaseModel):
+    """The clock of one stage, and in words why its deadline is what it is."""
+
+    stage: Stage
+    limit: str
+    began: str
+    due: str
+    held: bool
+    ended: str | None
+    light: Literal["green", "yellow", "red"]
+    left_seconds: int = Field(description="in the limit's own kind of time, negative when it is over")
+    explained: Words
+
+
+class CaseNow(Case):
+    """A case and what the caller may do with it now; `barred` says of the rest of his actions why not."""
+
+    light: Literal["green", "yellow", "red"] | None
     allowed: list[domain.Action]
+    barred: dict[str, str]
+
+
+class CaseFile(CaseNow):
+    """A case as the node's own staff see it, with what people wrote; nothing of it travels."""
+
+    text: str | None
+    place: str | None
+    answers: dict[str, Any] | None
+    verified: Literal["exist", "not_exist", "unable"] | None
+    helpers: list[str] | None
+    handler: str | None
+    returned_by: list[str] | None = Field(description="departments that gave it back as not their own")
+    rule: dict[str, Any] | None = Field(description="the routing rule that matched, and why")
+    wakes_at: str | None
+    clocks: list[ClockNow]
 
 
 class CasePage(BaseModel):
@@ -50,80 +105,41 @@ class CasePage(BaseModel):
     next: str | None
 
 
+class Guarded(BaseModel):
+    """A guard of the workflow in words."""
+
+    name: str
+    zh: str
+    en: str
+
+
+class ClockEffect(BaseModel):
+    stage: Stage
+    effect: domain.Effect
+
+
 class Step(BaseModel):
-    """A row of the workflow."""
+    """A row of the workflow; a null target stays where it is, "before" goes back to where something was asked for."""
 
     source: domain.State
     action: domain.Action
-    target: domain.State
+    target: domain.State | Literal["before"] | None
     roles: list[str]
-    clock: Literal["none", "starts", "runs", "ends"]
+    clocks: list[ClockEffect]
+    guards: list[Guarded]
+    needs: list[str] = Field(description="fields of the action that must be filled")
     zh: str
+    en: str
 
 
-class Outcome(BaseModel):
-    """What became of one pushed event; a refused one says which field and why."""
+class PolicyNow(BaseModel):
+    """The node's policy and how often it was changed; a change names the edition that its author saw."""
 
     model_config = ConfigDict(extra="forbid")
-    id: Any = Field(description="as it was sent, if it was")
-    outcome: Literal["accepted", "duplicate", "refused"]
-    case: str | None = Field(None, description="our id of the case")
-    field: str | None = Field(None, description="JSON pointer into the event")
-    reason: str | None = None
-
-
-class Pushed(BaseModel):
-    """What became of a push, in the order of its events."""
-
-    accepted: int
-    duplicate: int
-    refused: int
-    items: list[Outcome]
-
-
-class Waiting(BaseModel):
-    """A refused event that waits in the quarantine."""
-
-    id: str
-    source: str
-    event_id: str
-    event: Any
-    field: str | None
-    reason: str
-    received_at: str
-    replayed_at: str | None
+    edition: int
+    policy: dict[str, Any]
 
 
 def answered(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """The documented answer of a route, beside what the route really sends."""
     return {status: {"model": model}}
-
-
-def _event(kind: str) -> dict[str, Any]:
-    """The schema of one type of event: the envelope with its own data."""
-    shape, _ = SHAPES[kind]
-    whole = Event.model_json_schema()
-    data = shape.model_json_schema()
-    properties = whole["properties"] | {"type": {"const": kind}, "data": data}
-    properties.pop("data_base64")
-    return {"type": "object", "title": kind, "required": whole["required"], "properties": properties}
-
-
-EXAMPLE: dict[str, Any] = {
-    "specversion": "1.0", "id": "A17:reported", "source": "urn:my:platform", "subject": "A17",
-    "type": "cn.sanji.platform.case.reported.v1", "time": "2026-03-02T09:00:00+08:00",
-    "data": {"category": "E0101", "lon": 87.62, "lat": 43.72},
-}  # fmt: skip
-ONE = {"oneOf": [_event(kind) for kind in SHAPES]}
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/cloudevents+json": {"schema": ONE, "example": EXAMPLE},
-            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": ONE}, "example": [EXAMPLE]},
-            "application/x-ndjson": {"schema": {"type": "string", "description": "one event a line"}},
-            "application/json": {"schema": {"type": "object", "description": "the data alone; attributes as ce- headers"}},
-        },
-    }
-}
-"""The four forms of a push, for the interface document: the route reads its body by itself."""

@@ -1,78 +1,106 @@
-"""HTTP of the case service."""
+"""HTTP of the case service: reports, steps, cases, the workflow and the node's policy."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
-from time import monotonic
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.case import Channel
-from services.case import domain, queries
-from services.case.answers import BODY, Case, CaseNow, CasePage, Outcome, Pushed, Step, Waiting, answered
+from contracts.base import Instant
+from contracts.case import Channel, Means
+from services.case import domain, policy, queries
+from services.case.answers import Case, CaseFile, CaseNow, CasePage, PolicyNow, Step, answered
 from services.case.commands import Report, act, report
-from services.case.push import again, take
+from services.case.guards import GUARDS
+from services.case.intake import once, remember
+from services.case.texts import CODE_PATTERN, Plain
 from shared.auth import Caller, allow, public
-from shared.database import Tx
-from shared.errors import Busy, Forbidden, Invalid
+from shared.database import Tx, reading
+from shared.errors import Forbidden
 from shared.listing import Wanted, answer, documented
 from shared.web import Runtime, refuse_unknown
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"])
-STAFF = ("acceptor", "shift_supervisor", "dispatcher", "department", "checker", "evaluator", "administrator", "auditor")
+STAFF = (
+    "acceptor", "shift_supervisor", "dispatcher", "department", "handler", "collector", "checker", "leader", "evaluator",
+    "administrator", "auditor",
+)  # fmt: skip
 CATEGORY = "^[0-9A-Z]{2,20}$"
-CHUNK = 100
-"""Events of one push that share a turn of the writer, so that a large batch does not hold up everybody else."""
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("holds the character U+0000, which databases do not keep")
-    return text
-
-
-def _as_json(event: dict[str, Any]) -> dict[str, Any]:
-    """Raises ValueError for what the body's reader lets through although no JSON writes it, such as half a character."""
-    try:
-        orjson.dumps(event)
-    except TypeError as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from None
-    return event
-
-
 Id = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z._:-]+$")]
+Key = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", max_length=80, pattern=r"^[!-~]+$", description="repeating a report with its key is safe"),
+]
+Text = Plain(2000)
+Lon = Annotated[float, Field(ge=-180, le=180)]
+Lat = Annotated[float, Field(ge=-90, le=90)]
+Code = Annotated[str, Field(max_length=80, pattern=CODE_PATTERN)]
 
 
-PATIENCE = 10.0
-"""Seconds for which the rest of a push waits for room."""
-
-
-class NewReport(BaseModel):
-    """A report by staff."""
+class Placed(BaseModel):
+    """What a problem is and where: by a point, a grid cell, a part, or in words beside one of them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    category: str = Field(max_length=20, examples=["E0101"])
-    lon: float = Field(ge=-180, le=180, examples=[87.62])
-    lat: float = Field(ge=-90, le=90, examples=[43.72])
+    category: str = Field(max_length=20, pattern=CATEGORY, examples=["E0101"])
+    lon: Lon | None = Field(None, examples=[87.62])
+    lat: Lat | None = Field(None, examples=[43.72])
+    cell: str | None = Field(None, max_length=20, pattern=CATEGORY)
+    part: str | None = Field(None, max_length=20, pattern=CATEGORY)
+    place: Plain(400) | None = Field(None, description="the place in words; stays at this node")  # type: ignore[valid-type]
+    text: Text | None = Field(None, description="stays at this node")  # type: ignore[valid-type]
+    answers: dict[str, Any] | None = Field(None, description="to the extra questions of the category", max_length=50)
+
+
+class NewReport(Placed):
+    """A report by staff or by a device."""
+
     channel: Channel = "collector"
-    text: Annotated[str, AfterValidator(_without_nul)] | None = Field(None, max_length=2000, description="stays at this node")
+    application: str | None = Field(None, max_length=40, pattern=CODE_PATTERN)
+    self_handled: bool = Field(False, description="a collector put it right on the spot 自处理")
+
+
+class Piece(Placed):
+    """One part of a report that is split; what it does not say is as in the whole."""
+
+    category: str | None = Field(None, max_length=20, pattern=CATEGORY)  # type: ignore[assignment]
 
 
 class NewAction(BaseModel):
-    """One step of the workflow; `version` is the one that the caller saw."""
+    """One step of the workflow; `version` is the one that the caller saw. Which fields a step needs stands in the workflow."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     action: domain.Action
-    version: int
-    department: str | None = Field(None, max_length=80, pattern=r"^[0-9A-Za-z._:-]+$")
-    reason: Literal["not_found", "out_of_scope", "duplicate", "transferred", "other"] = "other"
+    version: int = Field(ge=1, le=2**31 - 1)
+    opinion: Text | None = None  # type: ignore[valid-type]
+    reason: Literal["not_found", "out_of_scope", "duplicate", "transferred", "other"] | None = None
+    result: Literal["exist", "not_exist", "unable"] | None = None
+    assignee: Code | None = Field(None, description="account of the collector that a task is for")
+    same_period: bool | None = Field(None, description="look at the same time of day as the report")
+    condition: Annotated[str, Field(max_length=40, pattern=CODE_PATTERN)] | None = None
+    department: Code | None = None
+    helpers: list[Code] | None = Field(None, max_length=20)
+    handler: Code | None = Field(None, description="account of the handler")
+    until: Instant | None = None
+    reply_by: Instant | None = None
+    means: Means | None = None
+    closing: Annotated[str, Field(max_length=40, pattern=CODE_PATTERN)] | None = Field(
+        None, description="the closing condition that is met: the code of its filing condition"
+    )
+    into: Code | None = None
+    parts: list[Piece] | None = Field(None, max_length=9)
+    category: str | None = Field(None, max_length=20, pattern=CATEGORY)
+    lon: Lon | None = None
+    lat: Lat | None = None
+    cell: str | None = Field(None, max_length=20, pattern=CATEGORY)
+    part: str | None = Field(None, max_length=20, pattern=CATEGORY)
+
+    def given(self) -> dict[str, Any]:
+        """What was said, without what was left out; instants stay instants."""
+        found = {k: v for k, v in self if v is not None and k not in ("action", "version", "parts")}
+        return found | ({"parts": [p.model_dump(exclude_none=True) for p in self.parts]} if self.parts else {})
 
 
 async def runtime(request: Request) -> Runtime:
@@ -87,16 +115,34 @@ Here = Annotated[Runtime, Depends(runtime)]
 @router.get("/workflow", dependencies=[public("the rules of the work are no secret")], response_model=list[Step])
 def workflow() -> list[dict[str, Any]]:
     """The workflow as a table, for clients that draw it."""
-    return [vars(s) | {"roles": sorted(s.roles)} for s in domain.WORKFLOW]
+    return [
+        vars(s) | {
+            "roles": sorted(s.roles), "clocks": [{"stage": stage, "effect": effect} for stage, effect in s.clocks],
+            "guards": [{"name": g, "zh": GUARDS[g].zh, "en": GUARDS[g].en} for g in s.guards],
+        }
+        for s in domain.WORKFLOW
+    ]  # fmt: skip
 
 
 @router.post("/cases", status_code=201, response_model=None, responses=answered(Case, 201))
 async def create(
-    body: NewReport, here: Here, _: Annotated[Caller, allow("collector", "acceptor", "integrator")]
-) -> Response:
-    """Register a report."""
+    body: NewReport, here: Here, caller: Annotated[Caller, allow("collector", "acceptor", "leader", "integrator")],
+    key: Key = None,
+) -> Response:  # fmt: skip
+    """Register a report. With an idempotency key a repeat answers the same case, whatever became of the first answer."""
     what = Report(**body.model_dump())
-    row = await asyncio.wrap_future(here.writer.submit(lambda tx: report(tx, here.extra["around"], what)))
+    if what.self_handled and not (what.channel == "collector" and "collector" in caller.roles):
+        raise Forbidden("only a collector puts something right on the spot")
+
+    def work(tx: Tx) -> dict[str, Any]:
+        if key and (known := once(tx, caller.name, key, vars(what))):
+            return queries.row(tx.connection, known)
+        row = report(tx, here.extra["around"], what)
+        if key:
+            remember(tx, caller.name, key, vars(what), row["id"])
+        return row
+
+    row = await asyncio.wrap_future(here.writer.submit(work))
     # Written here: the framework's own way through every value costs as much as filing the case.
     return Response(orjson.dumps(queries.shown(row)), 201, media_type="application/json")
 
@@ -105,22 +151,26 @@ async def create(
 async def do(
     case_id: Id, body: NewAction, here: Here,
     caller: Annotated[Caller, allow(*STAFF, "integrator")],
-) -> dict[str, Any]:  # fmt: skip
+) -> Response:  # fmt: skip
     """Take one step of the workflow."""
-    given = {"department": body.department, "reason": body.reason}
-    row = await asyncio.wrap_future(
-        here.writer.submit(
-            lambda tx: act(tx, here.extra["around"], case_id, body.action, caller.roles, version=body.version, given=given)
-        )
-    )
-    return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
+    around, given = here.extra["around"], body.given()
+
+    def work(tx: Tx) -> dict[str, Any]:
+        row = act(tx, around, case_id, body.action, caller.roles, version=body.version, given=given, who=caller)
+        return queries.now(tx.connection, around, row, caller)
+
+    found = await asyncio.wrap_future(here.writer.submit(work))
+    return Response(orjson.dumps(found), media_type="application/json")
 
 
-@router.get("/cases/{case_id}", response_model=None, responses=answered(CaseNow))
+@router.get("/cases/{case_id}", response_model=None, responses=answered(CaseFile | CaseNow))
 def one(case_id: Id, here: Here, caller: Annotated[Caller, allow(*STAFF, "integrator")]) -> dict[str, Any]:
-    """One case and what the caller may do with it now."""
-    row = queries.one(here.engine, case_id)
-    return queries.shown(row) | {"allowed": domain.allowed(row["state"], caller.roles)}
+    """One case and what the caller may do with it now; staff also see what people wrote, and the clocks explained."""
+    around = here.extra["around"]
+    with reading(here.engine) as connection:
+        row = queries.row(connection, case_id)
+        found = queries.now(connection, around, row, caller)
+        return found if caller.platform else found | queries.inside(connection, around, row)
 
 
 @router.get("/cases", responses=documented(CasePage, "application/geo+json", "text/csv"))
@@ -144,98 +194,26 @@ def many(
     return answer(rows, queries.PUBLIC, following, format, request.headers.get("if-none-match"))
 
 
-@router.post("/events", response_model=None, responses=answered(Pushed), openapi_extra=BODY)
-async def push(
-    request: Request, here: Here, caller: Annotated[Caller, allow("integrator")]
-) -> Response:
-    """Take CloudEvents (structured, binary, batch, or one a line as NDJSON); the answer says what became of each."""
-    if caller.platform is None:
-        raise Invalid("events are pushed with an API key of a platform", field="/authorization")
-    platform = caller.platform
-    events = _events(request, await request.body())
-    results: list[dict[str, Any]] = []
-    for start in range(0, len(events), CHUNK):
-        part = events[start : start + CHUNK]
-        work = partial(_take_all, here.extra["around"], platform, part)
-        taken = await asyncio.wrap_future(await _accepted(here, work, patient=start > 0))
-        results += taken
-    counts = {o: sum(r["outcome"] == o for r in results) for o in ("accepted", "duplicate", "refused")}
-    return Response(orjson.dumps(counts | {"items": results}), media_type="application/json")
+@router.get("/policy", dependencies=[public("the rules that an office sets itself are no secret")], response_model=PolicyNow)
+def policy_now(here: Here) -> dict[str, Any]:
+    """The node's policy: limits of the stages, colours, what is verified first, how often and how long."""
+    with reading(here.engine) as connection:
+        held = here.extra["around"].policy.get(connection)
+        return {"edition": policy.edition(connection), "policy": held.model_dump(mode="json")}
 
 
-async def _accepted(here: Runtime, work: Callable[[Tx], list[dict[str, Any]]], *, patient: bool) -> Future[list[dict[str, Any]]]:
-    """Submit; a push of which a part was done already waits for room, because "busy" says that nothing was done."""
-    until = monotonic() + (PATIENCE if patient else 0)
-    while True:
-        try:
-            return here.writer.submit(work)
-        except Busy:
-            if monotonic() >= until:
-                raise
-            await asyncio.sleep(0.02)
+class NewPolicy(BaseModel):
+    """A whole policy; what it leaves out goes back to the default."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    edition: int = Field(ge=0, description="the edition that this one changes")
+    policy: policy.Policy
 
 
-def _take_all(around: Any, platform: str, events: list[Any], tx: Tx) -> list[dict[str, Any]]:
-    return [take(tx, around, platform, event) for event in events]
-
-
-MAX_EVENTS = 5000
-
-
-def _events(request: Request, body: bytes) -> list[Any]:
-    """The events of a body in any of its four forms. Raises Invalid where the body as a whole cannot be read."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        if kind == "application/x-ndjson":
-            found = [_line(line) for line in body.splitlines() if line.strip()]
-        elif kind == "application/cloudevents-batch+json":
-            found = orjson.loads(body)
-        elif kind == "application/cloudevents+json":
-            found = [orjson.loads(body)]
-        elif "ce-id" in request.headers:
-            attributes = {k[3:]: unquote(v) for k, v in request.headers.items() if k.startswith("ce-")}
-            found = [attributes | {"data": orjson.loads(body or b"{}")}]
-        else:
-            raise Invalid("send application/cloudevents+json, -batch+json, x-ndjson, or ce- headers", field="/content-type")
-    except orjson.JSONDecodeError as error:
-        raise Invalid(f"the body is not JSON: {error}", field="/body") from None
-    if not isinstance(found, list) or not found:
-        raise Invalid("a batch is a list with at least one event", field="/body")
-    if len(found) > MAX_EVENTS:
-        raise Invalid(f"at most {MAX_EVENTS} events at a time", field="/body")
-    return found
-
-
-def _line(line: bytes) -> Any:
-    """One event of many; a line that is no JSON is refused by itself, as the text that it is."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return line.decode("utf-8", "replace")
-
-
-@router.get("/quarantine", response_model=list[Waiting])
-def waiting(
-    request: Request, here: Here, caller: Annotated[Caller, allow("administrator", "integrator")],
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Refused events that wait to be corrected, as they came, with all their texts; a platform sees its own."""
-    refuse_unknown(request)
-    if "administrator" in caller.roles:
-        return queries.quarantined(here.engine, limit, None)
-    if caller.platform is None:
-        raise Forbidden("a platform reads what was refused of it with its API key")
-    return queries.quarantined(here.engine, limit, caller.platform)
-
-
-class Correction(BaseModel):
-    """The event as it should have been; without it the kept one is tried again."""
-
-    model_config = ConfigDict(extra="forbid")
-    event: Annotated[dict[str, Any], AfterValidator(_as_json)] | None = None
-
-
-@router.post("/quarantine/{item}/replay", response_model=None, responses=answered(Outcome))
-async def replay(item: Id, body: Correction, here: Here, _: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
-    """Try a refused event again, corrected or as it was."""
-    return await asyncio.wrap_future(here.writer.submit(lambda tx: again(tx, here.extra["around"], item, body.event)))
+@router.put("/policy", response_model=PolicyNow)
+async def change_policy(body: NewPolicy, here: Here, caller: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
+    """Put another policy in force, for every step from now on."""
+    held = here.extra["around"].policy
+    return await asyncio.wrap_future(
+        here.writer.submit(lambda tx: policy.change(tx, held, body.policy, body.edition, caller.name))
+    )

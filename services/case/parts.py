@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.case import api
+from services.case import api, push_api
 
 PARTS: tuple[APIRouter, ...] = (
     api.router,
+    push_api.router,
 )  # fmt: skip
 
 router = APIRouter(routes=[route for part in PARTS for route in part.routes])

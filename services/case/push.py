@@ -214,7 +214,7 @@ def _apply(tx: Tx, around: Surroundings, event: Event, raw: Any) -> str:
         if case_id:
             raise Conflict("this case was reported before, by another event", field="/subject")
         with _named({"/category": "/data/category", "/lon": "/data/lon"}):
-            case_id = str(report(tx, around, Report(**data.model_dump()), event.time)["id"])
+            case_id = str(report(tx, around, Report(**data.model_dump(), clocked=False), event.time)["id"])
         tx.execute(_ADD_CASE, {"source": event.source, "subject": event.subject, "case_id": case_id})
     elif case_id is None or action is None:
         raise Conflict("this case was never reported here; send its report first", field="/subject")

@@ -1,33 +1,82 @@
-"""Questions to the case service: one case, pages of de-identified cases, the quarantine."""
+"""Questions to the case service: one case as it is now, pages of de-identified cases, the quarantine."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, bindparam, select
 
+from services.case import clock, domain
+from services.case.guards import Moment, barred, light
+from services.case.intake import Surroundings
 from services.case.tables import cases, quarantine
+from shared.auth import Caller
+from shared.clock import stamp
+from shared.database import now as instant
 from shared.database import reading
 from shared.errors import NotFound
 from shared.listing import Chain, Wanted, page
 
 PUBLIC = (
-    "id", "number", "version", "state", "category", "edition", "channel", "provenance", "dataset", "lon", "lat", "division",
-    "cell", "department", "reported_at", "filed_at", "due_at", "handled_at", "ended_at", "on_time", "changed_at",
+    "id", "number", "version", "state", "category", "edition", "condition", "channel", "application", "provenance", "dataset",
+    "lon", "lat", "located", "division", "cell", "part", "department", "reported_at", "filed_at", "due_at", "handled_at",
+    "ended_at", "on_time", "means", "appealed", "stage", "warn_at", "late_at", "reply_by", "postponements", "suspensions",
+    "reopenings", "joined", "merged_into", "parent", "changed_at",
 )  # fmt: skip
-"""What leaves the service; free text is not among it."""
+"""What leaves the service; free text is not among it, nor who acted."""
+INSIDE = ("text", "place", "answers", "verified", "helpers", "handler", "returned_by", "rule", "wakes_at")
+"""What only the node's own staff see."""
+COUNTS = {"postponements": 0, "suspensions": 0, "reopenings": 0, "joined": 0}
+
+_ONE = select(cases).where(cases.c.id == bindparam("case"))
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row.get(name) for name in PUBLIC}
+    """A case without persons and without free text; a row just made has no counts yet."""
+    return {name: row.get(name, COUNTS.get(name)) for name in PUBLIC}
 
 
-def one(engine: Engine, case_id: str) -> dict[str, Any]:
-    with reading(engine) as connection:
-        row = connection.execute(select(cases).where(cases.c.id == case_id)).mappings().first()
-    if row is None:
+def row(connection: Connection, case_id: str) -> dict[str, Any]:
+    """Raises NotFound."""
+    found = connection.execute(_ONE, {"case": case_id}).mappings().first()
+    if found is None:
         raise NotFound("no such case here", field="/case")
-    return dict(row)
+    return dict(found)
+
+
+def now(connection: Connection, around: Surroundings, found: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """A case with its light, what the caller may do with it now, and of the rest of his actions why not."""
+    at = instant()
+    policy = around.policy.get(connection)
+    roles = policy.widened(caller.roles)
+    may: list[str] = []
+    why: dict[str, str] = {}
+    for step in domain.steps(found["state"]):
+        if mine := step.roles & roles:
+            reason = barred(step.guards, found, Moment(caller, mine, at, policy, {}))
+            if reason is None:
+                may.append(step.action)
+            else:
+                why[step.action] = reason
+    return shown(found) | {"light": light(found, stamp(at)), "allowed": may, "barred": why}
+
+
+def inside(connection: Connection, around: Surroundings, found: dict[str, Any]) -> dict[str, Any]:
+    """What people wrote, who has it, and every clock explained."""
+    return {name: found[name] for name in INSIDE} | {"clocks": _explained(connection, around, found)}
+
+
+def _explained(connection: Connection, around: Surroundings, found: dict[str, Any]) -> list[dict[str, Any]]:
+    at, calendar = instant(), around.calendar.get(connection)
+    listed = []
+    for stage, kept in (found["clocks"] or {}).items():
+        one = clock.of_json(kept)
+        listed.append(
+            {"stage": stage, "limit": kept.get("limit"), "began": kept["began"], "due": kept["due"], "held": one.held is not None,
+             "ended": kept.get("ended"), "light": clock.light(one, at),
+             "left_seconds": int(clock.left(calendar, one, at).total_seconds()), "explained": clock.explain(calendar, one, at)}
+        )  # fmt: skip
+    return listed
 
 
 def many(engine: Engine, wanted: Wanted, chain: Chain) -> tuple[list[dict[str, Any]], str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, false
 
 metadata = MetaData()
 
@@ -36,9 +36,80 @@ cases = Table(
     # When the last step happened, which `changed_at` does not say: it is when this node learnt of it.
     Column("last_at", INSTANT),
     Column("changed_at", INSTANT, nullable=False),
+    # How it came in.
+    Column("application", String(40)),
+    Column("located", String(12)),
+    Column("part", String(40)),
+    Column("place", String(400)),
+    Column("answers", JSON),
+    # What was decided about it.
+    Column("condition", String(40)),
+    Column("limit", String(12)),
+    Column("verified", String(12)),
+    Column("rule", JSON),
+    Column("helpers", JSON),
+    Column("handler", String(120)),
+    Column("hands", JSON),
+    Column("returned_by", JSON),
+    Column("checked_by", String(120)),
+    Column("means", String(16)),
+    # Clocks by stage, and of the one that counts now when it turns yellow and red.
+    Column("clocks", JSON),
+    Column("stage", String(16)),
+    Column("warn_at", INSTANT),
+    Column("late_at", INSTANT),
+    # Where it goes back to from where something was asked for.
+    Column("before", String(16)),
+    Column("pending", JSON),
+    Column("wakes_at", INSTANT),
+    Column("postponements", Integer, nullable=False, server_default="0"),
+    Column("suspensions", Integer, nullable=False, server_default="0"),
+    Column("reopenings", Integer, nullable=False, server_default="0"),
+    Column("joined", Integer, nullable=False, server_default="0"),
+    # Supervision 督办: until when an answer is asked for, null when there is none.
+    Column("reply_by", INSTANT),
+    Column("appealed", String(12)),
+    Column("failed_check", Boolean, nullable=False, server_default=false()),
+    Column("merged_into", String(40)),
+    Column("parent", String(40)),
     Index("case_cases_changed", "changed_at", "id"),
     Index("case_cases_state", "state", "due_at"),
+    Index("case_cases_wakes", "wakes_at"),
+    Index("case_cases_cell", "cell", "reported_at"),
+    Index("case_cases_part", "part"),
 )
+
+steps = Table(
+    "case_steps",
+    metadata,
+    Column("case_id", String(40), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("action", String(24), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("target", String(16), nullable=False),
+    Column("at", INSTANT, nullable=False),
+    Column("noted_at", INSTANT, nullable=False),
+    Column("actor", String(120), nullable=False),
+    Column("roles", String(200), nullable=False),
+    Column("department", String(80)),
+    Column("opinion", String(2000)),
+    Column("detail", JSON),
+    # What the step did to the clocks: the stage that ended with its use, the deadline that moved.
+    Column("clock", JSON),
+)
+"""The timeline of each case: one row a step, only ever added to; `version` is the one that the case had after it."""
+
+requests = Table(
+    "case_requests",
+    metadata,
+    Column("caller", String(120), primary_key=True),
+    Column("key", String(80), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("case_id", String(40), nullable=False),
+    Column("at", INSTANT, nullable=False),
+    Index("case_requests_at", "at"),
+)
+"""Idempotency keys of reports: the same key with the same body is the same report."""
 
 numbers = Table(
     "case_numbers",

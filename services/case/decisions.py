@@ -1,0 +1,294 @@
+"""What each action changes in a case and which facts it states; the workflow table says when it may happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from contracts.base import Fact
+from contracts.case import (
+    CaseAccepted,
+    CaseAmended,
+    CaseAppealed,
+    CaseClosed,
+    CaseDispatched,
+    CaseFiled,
+    CaseHandled,
+    CasePostponed,
+    CaseRefused,
+    CaseReopened,
+    CaseResumed,
+    CaseReturned,
+    CaseReworked,
+    CaseSelfHandled,
+    CaseSupervised,
+    CaseSuspended,
+    CaseTaskAnswered,
+    CaseTaskAsked,
+    CaseVoided,
+    CaseWithdrawn,
+)
+from services.case import domain
+from services.case.effects import Clocks
+from services.case.intake import Surroundings, about, classify, position
+from services.case.worktime import Limit, due
+from shared.auth import Caller
+from shared.clock import civil_day, stamp, unstamp
+from shared.database import Tx
+from shared.errors import Invalid
+
+Decided = tuple[dict[str, Any], list[Fact]]
+
+
+@dataclass
+class Act:
+    """One step while it is taken: the case as it was, the row of the table, what was said, the clocks after the step."""
+
+    tx: Tx
+    around: Surroundings
+    row: dict[str, Any]
+    step: domain.Step
+    at: datetime
+    given: Mapping[str, Any]
+    who: Caller
+    clocks: Clocks
+    about: dict[str, Any] = field(init=False)
+    noted: dict[str, Any] = field(default_factory=dict)
+    """What the timeline tells beside what was said."""
+
+    def __post_init__(self) -> None:
+        self.about = {"time": self.at, "day": civil_day(self.at, self.around.zone), "case": self.row["id"]}
+
+    def hands(self, *names: str | None) -> list[str]:
+        """Who had a hand in the work so far, and these."""
+        return sorted({*(self.row["hands"] or ()), *(n for n in names if n)})
+
+
+def _nothing(_: Act) -> Decided:
+    return {}, []
+
+
+def _ask_verification(a: Act) -> Decided:
+    return {"verified": None, "pending": _assignee(a)}, [CaseTaskAsked(**a.about, task="verification")]
+
+
+def _assignee(a: Act) -> dict[str, Any] | None:
+    """Whom a task is for, and whether it is to be looked at at the same time of day as the report 同时段."""
+    found = {k: a.given[k] for k in ("assignee", "same_period") if a.given.get(k)}
+    return found or None
+
+
+def _verify(a: Act) -> Decided:
+    result = a.given["result"]
+    if result not in ("exist", "not_exist", "unable"):
+        raise Invalid("must be one of exist, not_exist, unable", field="/result")
+    return {"verified": result, "pending": None}, [CaseTaskAnswered(**a.about, task="verification", result=result)]
+
+
+def _recall(a: Act) -> Decided:
+    verifying = a.step.source == "verifying"
+    looked = bool(a.who.roles & {"collector", "checker"}) and not verifying
+    task, result = "verification" if verifying else "check", "unable" if looked else "recalled"
+    return {"pending": None}, [CaseTaskAnswered(**a.about | {"task": task, "result": result})]
+
+
+def _amend(a: Act) -> Decided:
+    """Correct category and place before the filing; what is not said stays."""
+    given, row = a.given, a.row
+    category = given.get("category") or row["category"]
+    _, edition = classify(a.around, a.tx.connection, category, date.fromisoformat(_opened(a)))
+    moved = any(given.get(k) is not None for k in ("lon", "lat", "cell", "part"))
+    part = given.get("part") or row["part"]
+    lon, lat = (given.get("lon"), given.get("lat")) if moved else (row["lon"], row["lat"])
+    spot = position(a.around, lon, lat, given.get("cell"), given.get("part"))
+    changes = {"category": category, "edition": edition, "part": part, "lon": spot.lon, "lat": spot.lat,
+               "division": spot.division, "cell": spot.cell, "located": spot.located if moved else row["located"]}  # fmt: skip
+    return changes, [CaseAmended(**a.about, category=category, part=part, place=spot.fact())]
+
+
+def _accept(a: Act) -> Decided:
+    return {}, [CaseAccepted(**a.about)]
+
+
+def _refuse(a: Act) -> Decided:
+    stage = "filing" if a.step.action == "decline" else "acceptance"
+    fact = CaseRefused(**a.about | {"reason": a.given.get("reason") or "other", "stage": stage})
+    return {"ended_at": stamp(a.at)}, [fact]
+
+
+def _file(a: Act) -> Decided:
+    """Fix the deadline's rule 立案: the condition's limit. The clock starts with the dispatch; until then the deadline is what it
+    would be if the case were dispatched at once."""
+    category, _ = classify(a.around, a.tx.connection, a.row["category"], date.fromisoformat(a.about["day"]))
+    code = a.given.get("condition")
+    with about("/condition"):
+        condition = category.condition(code)
+    end = a.given.get("due") or due(a.clocks.calendar, a.at, Limit.parse(condition.limit))
+    changes = {"filed_at": stamp(a.at), "due_at": stamp(end), "condition": condition.code, "limit": condition.limit,
+               "pending": None}  # fmt: skip
+    return changes, [CaseFiled(**a.about, due=end, condition=condition.code if code else None)]
+
+
+BACK: dict[str, Any] = {"reported": "acceptance", "accepted": "filing", "filed": "dispatch"}
+
+
+def _send_back(a: Act) -> Decided:
+    origin = domain.STAGE_OF[a.step.source]
+    failed = {"failed_check": True, "handled_at": None, "checked_by": None} if a.step.source == "checked" else {}
+    return failed, [CaseReturned(**a.about, origin=origin, to=BACK[str(a.step.target)])]
+
+
+def _dispatch(a: Act) -> Decided:
+    wanted = a.given.get("department")
+    if not wanted:
+        raise Invalid("to dispatch needs a department", field="/department")
+    again = a.row["failed_check"] and wanted == a.row["department"]
+    helpers = [h for h in a.given.get("helpers") or () if h != wanted]
+    changes = {"department": wanted, "helpers": helpers or None, "handler": None, "failed_check": False, "checked_by": None,
+               "hands": a.row["hands"] if wanted == a.row["department"] else None}  # fmt: skip
+    facts: list[Fact] = [CaseReworked(**a.about)] if again else []
+    return changes, [*facts, CaseDispatched(**a.about, department=wanted, due=a.clocks.due)]
+
+
+def _grant(a: Act) -> Decided:
+    match a.step.source:
+        case "void_asked":
+            return {"ended_at": stamp(a.at)}, [CaseVoided(**a.about)]
+        case "return_asked":
+            given_back = sorted({*(a.row["returned_by"] or ()), a.row["department"]})
+            return {"returned_by": given_back, "handler": None}, [CaseReturned(**a.about, origin="handling", to="dispatch")]
+        case "postpone_review":
+            a.clocks.extend()
+            end = a.clocks.due or unstamp(a.row["due_at"])
+            changes = {"postponements": a.row["postponements"] + 1, "due_at": stamp(end), "pending": None}
+            return changes, [CasePostponed(**a.about, due=end)]
+        case "suspend_asked":
+            until = unstamp(a.row["pending"]["until"])
+            changes = {"wakes_at": stamp(until), "suspensions": a.row["suspensions"] + 1, "pending": None, "handler": None}
+            return changes, [CaseSuspended(**a.about, until=until)]
+        case "self_handled":
+            return {"ended_at": stamp(a.at)}, [CaseSelfHandled(**a.about)]
+    return {"appealed": "granted", "pending": None}, [CaseAppealed(**a.about, result="granted")]
+
+
+def _deny(a: Act) -> Decided:
+    match a.step.source:
+        case "return_asked":
+            return {}, _goes_on(a)
+        case "self_handled":
+            return {"ended_at": stamp(a.at)}, [CaseRefused(**a.about, reason="other", stage="acceptance")]
+        case "appealed" | "appeal_review":
+            return {"appealed": "denied", "pending": None}, [CaseAppealed(**a.about, result="denied")]
+    return {"pending": None}, []
+
+
+def _goes_on(a: Act) -> list[Fact]:
+    """The handling's clock goes on, where it has one here."""
+    return [CaseResumed(**a.about, due=a.clocks.due)] if a.clocks.due else []
+
+
+def _assign(a: Act) -> Decided:
+    return {"handler": a.given["handler"], "hands": a.hands(a.given["handler"])}, []
+
+
+def _unassign(a: Act) -> Decided:
+    return {"handler": None}, []
+
+
+def _ask_postponement(a: Act) -> Decided:
+    return {"before": a.row["state"], "pending": {"asked_at": stamp(a.at)}}, []
+
+
+def _ask_suspension(a: Act) -> Decided:
+    until, longest = a.given["until"], a.clocks.policy.suspension_days
+    if not a.at < until <= a.at + timedelta(days=longest):
+        raise Invalid(f"a suspension ends within {longest} days from now", field="/until")
+    return {"before": a.row["state"], "pending": {"until": stamp(until)}}, []
+
+
+def _resume(a: Act) -> Decided:
+    return {"wakes_at": None}, _goes_on(a)
+
+
+def _finish(a: Act) -> Decided:
+    return {"hands": a.hands(a.who.name)}, []
+
+
+def _handle(a: Act) -> Decided:
+    return {"handled_at": stamp(a.at), "hands": a.hands(a.who.name)}, [CaseHandled(**a.about)]
+
+
+def _rework(a: Act) -> Decided:
+    return {"handled_at": None, "handler": None}, [CaseReworked(**a.about), *_goes_on(a)]
+
+
+def _ask_check(a: Act) -> Decided:
+    return {"pending": _assignee(a)}, [CaseTaskAsked(**a.about, task="check")]
+
+
+def _pass_check(a: Act) -> Decided:
+    return {"checked_by": a.who.name, "pending": None}, [CaseTaskAnswered(**a.about, task="check", result="pass")]
+
+
+def _fail_check(a: Act) -> Decided:
+    changes = {"failed_check": True, "handled_at": None, "checked_by": None, "pending": None}
+    return changes, [CaseTaskAnswered(**a.about, task="check", result="not_pass")]
+
+
+def _close(a: Act) -> Decided:
+    kept = domain.on_time(unstamp(a.row["handled_at"]), unstamp(a.row["due_at"]))
+    fact = CaseClosed(**a.about, on_time=kept, opened=_opened(a), means=a.given.get("means"))
+    return {"ended_at": stamp(a.at), "on_time": kept, "means": a.given.get("means"), "reply_by": None}, [fact]
+
+
+def _opened(a: Act) -> str:
+    return civil_day(unstamp(a.row["reported_at"]), a.around.zone)
+
+
+def _force_close(a: Act) -> Decided:
+    """An end that no work brought: on time only if the deadline had not passed when it came."""
+    kept = domain.on_time(unstamp(a.row["handled_at"]) if a.row["handled_at"] else a.at, unstamp(a.row["due_at"]))
+    fact = CaseClosed(**a.about, on_time=kept, opened=_opened(a), forced=True)
+    return {"ended_at": stamp(a.at), "on_time": kept, "wakes_at": None, "pending": None, "reply_by": None}, [fact]
+
+
+def _supervise(a: Act) -> Decided:
+    if a.given["reply_by"] <= a.at:
+        raise Invalid("an answer can only be asked for by a later moment", field="/reply_by")
+    return {"reply_by": stamp(a.given["reply_by"])}, [CaseSupervised(**a.about, answered=False)]
+
+
+def _reply_supervision(a: Act) -> Decided:
+    return {"reply_by": None}, [CaseSupervised(**a.about, answered=True)]
+
+
+def _appeal(a: Act) -> Decided:
+    return {"appealed": "asked"}, [CaseAppealed(**a.about, result="asked")]
+
+
+def _endorse(a: Act) -> Decided:
+    return {"pending": (a.row["pending"] or {}) | {"reviewed_by": a.who.name}}, []
+
+
+def _reopen(a: Act) -> Decided:
+    cleared = dict.fromkeys(("ended_at", "on_time", "handled_at", "means", "checked_by", "handler", "pending"))
+    return cleared | {"reopenings": a.row["reopenings"] + 1, "failed_check": False}, [CaseReopened(**a.about)]
+
+
+def _withdraw(a: Act) -> Decided:
+    return {"ended_at": stamp(a.at), "pending": None}, [CaseWithdrawn(**a.about)]
+
+
+DECIDE: dict[domain.Action, Callable[[Act], Decided]] = {
+    "ask_verification": _ask_verification, "verify": _verify, "recall": _recall, "amend": _amend, "accept": _accept,
+    "refuse": _refuse, "decline": _refuse, "file": _file, "send_back": _send_back, "dispatch": _dispatch, "ask_void": _nothing,
+    "grant": _grant, "deny": _deny, "assign": _assign, "unassign": _unassign, "ask_return": _nothing,
+    "ask_postponement": _ask_postponement, "endorse": _endorse, "ask_suspension": _ask_suspension, "resume": _resume,
+    "finish": _finish, "reject": _nothing, "handle": _handle, "rework": _rework, "ask_check": _ask_check,
+    "pass_check": _pass_check, "fail_check": _fail_check, "close": _close, "supervise": _supervise,
+    "reply_supervision": _reply_supervision, "force_close": _force_close, "appeal": _appeal, "reopen": _reopen,
+    "withdraw": _withdraw,
+}  # fmt: skip
+"""The decision of each action; those that touch two cases at once are added by `joining.py`."""
