@@ -7,7 +7,7 @@ an operation is allowed at all (who may postpone, how often) is the workflow's a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from services.case import explanation
@@ -65,20 +65,21 @@ class Clock:
 def start(calendar: WorkCalendar, limit: Limit, at: datetime, yellow: float = 0.8) -> Clock:
     """A clock that begins at `at`. Raises Unannounced, and Invalid for a share that is none."""
     _share(yellow)
+    at = at.astimezone(UTC)
     return Clock(limit, at, due(calendar, at, limit), shift(calendar, at, limit.span * yellow, limit.unit), yellow)
 
 
 def until(deadline: datetime, at: datetime, yellow: float = 0.8) -> Clock:
     """A clock with a deadline from outside, such as an order's reply-by; one that begins too late is red from the start."""
     _share(yellow)
+    deadline, at = deadline.astimezone(UTC), at.astimezone(UTC)
     return Clock(None, at, deadline, min(deadline, at + max(deadline - at, timedelta(0)) * yellow), yellow)
 
 
 def hold(clock: Clock, at: datetime) -> Clock:
     """Stop it for a while 挂账, 回退. Raises Conflict where it does not run, Invalid for a time before it began."""
     _runs(clock, "hold")
-    _after(clock.began, at)
-    return replace(clock, held=at)
+    return replace(clock, held=_after(clock.began, at))
 
 
 def resume(calendar: WorkCalendar, clock: Clock, at: datetime) -> Clock:
@@ -102,7 +103,7 @@ def extend(calendar: WorkCalendar, clock: Clock, limit: Limit, at: datetime) -> 
     """Postpone 延期: the deadline is later by `limit`, the clock runs on. Raises Conflict where it has ended, Unannounced."""
     if clock.ended is not None:
         raise Conflict("this clock has ended", field="/action")
-    _after(clock.began, at)
+    at = _after(clock.began, at)
     later = shift(calendar, clock.due, limit.span, limit.unit)
     warn = min(later, shift(calendar, clock.warn, limit.span * clock.yellow, limit.unit))
     moved = Move("extended", at, clock.due, later, limit=limit)
@@ -113,8 +114,7 @@ def end(clock: Clock, at: datetime) -> Clock:
     """The stage is done. Raises Conflict where it is already, Invalid for a time before it began or was paused."""
     if clock.ended is not None:
         raise Conflict("this clock has ended", field="/action")
-    _after(clock.held or clock.began, at)
-    return replace(clock, ended=at)
+    return replace(clock, ended=_after(clock.held or clock.began, at))
 
 
 def restart(calendar: WorkCalendar, clock: Clock, at: datetime, limit: Limit | None = None) -> Clock:
@@ -122,7 +122,7 @@ def restart(calendar: WorkCalendar, clock: Clock, at: datetime, limit: Limit | N
 
     A deadline from outside stays what it is unless a limit is given. Raises Unannounced, Invalid for a time before it began.
     """
-    _after(clock.began, at)
+    at = _after(clock.began, at)
     wanted = limit or clock.limit
     fresh = start(calendar, wanted, at, clock.yellow) if wanted else until(clock.due, at, clock.yellow)
     moved = Move("restarted", at, clock.due, fresh.due, limit=limit)
@@ -207,7 +207,7 @@ def _instant(text: str | None) -> datetime | None:
 
 def _moved(calendar: WorkCalendar, clock: Clock, since: datetime, at: datetime, code: Cause) -> Clock:
     """The clock that goes on at `at` after it stood still from `since`."""
-    _after(since, at)
+    at = _after(since, at)
     pause = used(calendar, since, at, clock.unit)
     later, warn = (_later(calendar, instant, since, at, pause, clock.unit) for instant in (clock.due, clock.warn))
     moved = Move(code, at, clock.due, later, since=since)
@@ -234,6 +234,9 @@ def _runs(clock: Clock, what: str) -> None:
         raise Conflict(f"cannot {what} a clock that {state}", field="/action")
 
 
-def _after(earlier: datetime, at: datetime) -> None:
+def _after(earlier: datetime, at: datetime) -> datetime:
+    """`at` in UTC, because arithmetic in other zones is that of the clock on the wall. Raises Invalid where it is earlier."""
+    at = at.astimezone(UTC)
     if at < earlier:
         raise Invalid(f"this cannot be before {stamp(earlier)}", field="/time")
+    return at

@@ -22,7 +22,9 @@ WORKING: frozenset[Unit] = frozenset({"WH", "WD"})
 """Units that pass in working time only; the others run on at night and on holidays."""
 HOURS: dict[Unit, int] = {"UH": 1, "UD": 24, "WH": 1, "WD": 8, "ND": 24}
 LONGEST_HOURS = 24 * 366 * 10
-_LIMIT = re.compile(r"^([0-9]{1,5}(?:\.[0-9]{1,4})?)(UH|UD|WH|WD|ND)$", re.ASCII)
+LONGEST_WORK_HOURS = 40 * 52 * 10
+"""Ten years, in real hours and in hours of work."""
+_LIMIT = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,4})?)(UH|UD|WH|WD|ND)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Limit:
     def __post_init__(self) -> None:
         if self.unit not in WORDS:
             raise Invalid(f"the units of a limit are {', '.join(WORDS)}", field="/limit")
-        if not 0 < self.amount * HOURS[self.unit] <= LONGEST_HOURS or not self.span:
+        longest = LONGEST_WORK_HOURS if self.unit in WORKING else LONGEST_HOURS
+        if not 0 < self.amount * HOURS[self.unit] <= longest or not self.span:
             raise Invalid("a limit is at least a second and at most ten years", field="/limit")
         if round(self.amount, 4) != self.amount:
             raise Invalid("a limit has at most four decimals", field="/limit")
@@ -46,7 +49,7 @@ class Limit:
     @classmethod
     def parse(cls, text: str) -> Limit:
         """From "2WD", "0.25UH". Raises Invalid."""
-        found = _LIMIT.match(text)
+        found = _LIMIT.fullmatch(text)
         if not found:
             raise Invalid(f"a limit is a number and one of {', '.join(WORDS)}, such as 2WD", field="/limit")
         unit: Unit = found[2]  # type: ignore[assignment]

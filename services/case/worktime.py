@@ -229,14 +229,16 @@ def shift(calendar: WorkCalendar, moment: datetime, by: timedelta, unit: Unit) -
 
 def used(calendar: WorkCalendar, start: datetime, end: datetime, unit: Unit) -> timedelta:
     """How much of the unit's kind of time lies between the two; below zero where `end` is the earlier. Raises Unannounced."""
-    if end < start:
+    # As numbers, because the difference of two datetimes of one zone is that of its clock on the wall.
+    since, until = micros(start), micros(end)
+    if until < since:
         return -used(calendar, end, start, unit)
     if unit == "UH":
-        return end - start
+        return (until - since) * MICRO
     if unit not in WORKING:
-        return _days_between(calendar.zone, instant(micros(start)), instant(micros(end)))
+        return _days_between(calendar.zone, instant(since), instant(until))
     first, last = start.astimezone(calendar.zone).year, end.astimezone(calendar.zone).year
-    work = calendar.year(last).done(micros(end)) - calendar.year(first).done(micros(start))
+    work = calendar.year(last).done(until) - calendar.year(first).done(since)
     return timedelta(microseconds=work + sum(calendar.year(y).total for y in range(first, last)))
 
 
