@@ -43,6 +43,12 @@ class Edition:
     def departments(self) -> dict[str, Department]:
         return {d.code: d for d in self.content.departments}
 
+    @cached_property
+    def own(self) -> Content:
+        """What the edition says itself, without the additions."""
+        mine = tuple(c for c in self.content.categories if c.code not in self.additions)
+        return self.content.model_copy(update={"categories": mine})
+
     def at(self, day: date) -> bool:
         return (self.valid_from is None or self.valid_from <= day) and (self.valid_to is None or day < self.valid_to)
 

@@ -102,7 +102,7 @@ def _additions(connection: Connection) -> tuple[Addition, ...]:
     """In order of code; one that was changed ends where its next period begins."""
     rows = list(connection.execute(select(additions).order_by(additions.c.category, additions.c.valid_from)).mappings())
     found = []
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip(rows, [*rows[1:], None], strict=False):
         ends = [row["valid_to"]] if row["valid_to"] else []
         if following is not None and following["category"] == row["category"]:
             ends.append(following["valid_from"])
@@ -138,16 +138,22 @@ def remember(tx: Tx, kept: Kept[Catalogues]) -> None:
         raise Conflict(f"the data pack's catalogue changed: give it another edition than {base.code}", field="/edition")
 
 
-def publish(tx: Tx, kept: Kept[Catalogues], edition: Edition, zone: ZoneInfo) -> Edition:
-    """Bring an edition of this node into force from its start date on; a repetition of the same is answered as before.
+def publish(tx: Tx, kept: Kept[Catalogues], edition: Edition, zone: ZoneInfo) -> None:
+    """Bring an edition of this node into force from its start date on; a repetition does nothing. Raises as `examine`."""
+    if not examine(tx, kept, edition, zone):
+        _write(tx, edition)
+        kept.changed(tx.connection)
+
+
+def examine(tx: Tx, kept: Kept[Catalogues], edition: Edition, zone: ZoneInfo) -> bool:
+    """Judge an edition of this node without a change; answers whether just this one was published before.
 
     Raises Invalid for a content that breaks a rule, a code that does not begin with the node's, or a start after the end;
     Conflict where the code is taken, where another edition of this node holds in that time, where cases were reported since a
     start in the past, or where additions would have no room.
     """
     checked(edition.content)
-    edition = replace(edition, node=tx.node)
-    if not edition.code.startswith(f"{tx.node}:"):
+    if edition.node != tx.node or not edition.code.startswith(f"{tx.node}:"):
         # A code stands in facts without the node that coined it, so that two nodes must not mean different things by it.
         raise Invalid(f"the code begins with the node that publishes it: {tx.node}:{edition.code}", field="/code")
     if edition.valid_from is None:
@@ -155,13 +161,11 @@ def publish(tx: Tx, kept: Kept[Catalogues], edition: Edition, zone: ZoneInfo) ->
     if edition.valid_to is not None and edition.valid_to <= edition.valid_from:
         raise Invalid("must lie after valid_from", field="/valid_to")
     if _repeated(tx, edition):
-        return edition
+        return True
     _free(edition, [e for e in _declared(tx.connection) if e.node == tx.node])
     _not_used(tx, edition.valid_from, zone)
     _room(edition, kept.get(tx.connection).additions)
-    _write(tx, edition)
-    kept.changed(tx.connection)
-    return edition
+    return False
 
 
 def _repeated(tx: Tx, edition: Edition) -> bool:

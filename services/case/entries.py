@@ -16,6 +16,7 @@ from shared.errors import Invalid
 
 LETTERS = {"part": "P", "event": "E"}
 KINDS = {letter: kind for kind, letter in LETTERS.items()}
+MOST_CONDITIONS, MOST_QUESTIONS = 50, 30
 CODE = "[EP][0-9]{2}[0-9]{2,3}"
 
 Kind = Literal["part", "event"]
@@ -40,6 +41,11 @@ class Major(Entry):
     zh: Name
     en: Maybe = ""
     standard: bool = True
+
+    @property
+    def family(self) -> str:
+        """What the codes of its categories begin with."""
+        return LETTERS[self.kind] + self.code
 
 
 class Department(Entry):
@@ -74,8 +80,8 @@ class Category(Entry):
     en: Maybe = ""
     extension: bool = Field(False, description="numbered by a place, not by the standard")
     source: Maybe = Field("", description="whose list it comes from")
-    conditions: Annotated[tuple[Condition, ...], Field(strict=False, max_length=50)]
-    questions: Annotated[tuple[Question, ...], Field(strict=False, max_length=30)] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(strict=False, max_length=MOST_CONDITIONS)]
+    questions: Annotated[tuple[Question, ...], Field(strict=False, max_length=MOST_QUESTIONS)] = ()
     _edition: str = PrivateAttr("")
 
     @property
