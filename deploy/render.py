@@ -31,7 +31,7 @@ def render(topology: Topology, code: str, base: Path) -> Path:
             monitor=f"http://127.0.0.1:{spec.monitor_port}",
         ),
         port=spec.port, ports=spec.service_ports,
-        pack=pack, secrets=folder / "secrets", demo=topology.demo,
+        pack=pack, secrets=folder / "secrets", objects=spec.objects or folder / "objects", demo=topology.demo,
     )  # fmt: skip
     if topology.demo:
         issuer.trust(base, folder / "secrets")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.base import Code
 from shared.errors import Invalid
-from shared.settings import Above, Below, Names
+from shared.settings import Above, Below, Bucket, Names
 
 SERVICES = ("case", "grid", "evaluation", "web")
 
@@ -27,6 +27,7 @@ class Spec(BaseModel):
     calendar: str
     port: int = Field(ge=1024, le=65500)
     database_url: str | None = None
+    objects: Bucket | None = Field(default=None, description="bucket for photos; without one they lie in the node's own folder")
     uplink: str | None = Field(default=None, pattern=r"^[0-9A-Za-z.:-]+$", description="host:port of the parent's link listener")
 
     @property

@@ -65,6 +65,16 @@ class Retention(BaseModel):
     vacuum_bytes: int = Field(default=1 << 30, description="a larger SQLite database is not rewritten by itself after erasures")
 
 
+class Bucket(BaseModel):
+    """A bucket of an S3-compatible store; its access key and secret key stand in a file among the node's secrets, a line each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    endpoint: str = Field(pattern=r"^https?://[0-9A-Za-z.:-]+$")
+    bucket: str = Field(pattern=r"^[0-9a-z][0-9a-z.-]{2,62}$")
+    region: str = "us-east-1"
+    key: str = Field(default="objects", pattern=r"^[0-9A-Za-z_-]+$", description="name of that file")
+
+
 class Node(BaseModel):
     """One administrative unit as its processes see it. Nothing here says on which tier it stands."""
 
@@ -83,6 +93,7 @@ class Node(BaseModel):
     ports: dict[str, int] = Field(default={}, description="port of each service when each runs by itself")
     pack: Path
     secrets: Path
+    objects: Bucket | Path | None = Field(None, description="where photos lie; a folder beside the secrets where nothing is said")
     demo: bool = False
     limits: Limits = Limits()
     retention: Retention = Retention()
