@@ -171,21 +171,17 @@ def _named(
     calendar: WorkCalendar, days: list[date], kind: str,
     say_zh: Callable[[str, str], str], say_en: Callable[[str, str, bool], str],
 ) -> Iterator[Said]:  # fmt: skip
-    """Consecutive days of this kind and name, said as one."""
-    special = [(d, calendar.days[d]) for d in days if d in calendar.days and calendar.days[d].kind == kind]
-    runs = [
-        ([d for _, (d, _) in run], zh, en)
-        for (_, zh, en), run in (
-            (key, list(run))
-            for key, run in groupby(enumerate(special), lambda x: (x[1][0].toordinal() - x[0], x[1][1].zh, x[1][1].en))
-        )
-    ]
-    for found, zh, en in runs[:MOST]:
+    """Consecutive days of this kind, said as one with all their names."""
+    special = [d for d in days if d in calendar.days and calendar.days[d].kind == kind]
+    runs = [[d for _, d in run] for _, run in groupby(enumerate(special), lambda x: x[1].toordinal() - x[0])]
+    for found in runs[:MOST]:
         first, last, many = found[0], found[-1], len(found) > 1
         dates = (f"{first}至{last}（{len(found)}天）", f"{first} to {last}")
         zh_when, en_when = dates if many else _day(first)
+        zh = "、".join(dict.fromkeys(calendar.days[d].zh for d in found))
+        en = ", ".join(dict.fromkeys(calendar.days[d].en for d in found))
         yield say_zh(zh_when, zh), say_en(en_when, en, many)
-    if more := sum(len(found) for found, _, _ in runs[MOST:]):
+    if more := sum(map(len, runs[MOST:])):
         yield f"另有{more}天", f"{more} more days"
 
 
