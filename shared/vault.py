@@ -38,7 +38,8 @@ PRAGMAS = (
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS keys (node TEXT NOT NULL, bucket TEXT NOT NULL, key BLOB, made_at TEXT NOT NULL, "
     "destroyed_at TEXT, PRIMARY KEY (node, bucket))",
-    "CREATE TABLE IF NOT EXISTS erased (node TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (node, record)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS erased (node TEXT NOT NULL, record TEXT NOT NULL, bucket TEXT NOT NULL, "
+    "PRIMARY KEY (node, record)) WITHOUT ROWID",
 )
 _FIND = "SELECT key FROM keys WHERE node = ? AND bucket = ?"
 _MAKE = "INSERT OR IGNORE INTO keys (node, bucket, key, made_at) VALUES (?, ?, ?, ?)"
@@ -103,6 +104,7 @@ class Vault:
                 # In its place first, so that the very bytes are gone whatever happens to the page later.
                 file.execute(_ZERO, (KEY, self.node, bucket))
                 file.execute(_DESTROY, (self.node, bucket, _now(), _now()))
+                file.execute("DELETE FROM erased WHERE node = ? AND bucket = ?", (self.node, bucket))
             file.execute("VACUUM")
 
     def buckets(self) -> list[str]:
@@ -110,13 +112,16 @@ class Vault:
         with self._lock:
             return [bucket for (bucket,) in self._file().execute(_LIST, (self.node,))]
 
-    def bury(self, records: Iterable[str]) -> None:
-        """Remember, outside of the database, records that were erased before their time, lest a restored copy bring them back."""
+    def bury(self, records: Iterable[tuple[str, str]]) -> None:
+        """Remember, outside of the database, (record, month) of what was erased, lest a restored copy bring it back.
+
+        It is forgotten with the key of its month, after which no copy has anything to bring back.
+        """
         with self._lock, self._file() as file:
-            file.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?)", [(self.node, record) for record in records])
+            file.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?, ?)", [(self.node, *record) for record in records])
 
     def buried(self) -> list[str]:
-        """Every record that was erased before its time."""
+        """Every record that was erased and whose month still has its key."""
         with self._lock:
             rows = self._file().execute("SELECT record FROM erased WHERE node = ? ORDER BY record", (self.node,))
             return [record for (record,) in rows]

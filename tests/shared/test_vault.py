@@ -124,9 +124,11 @@ def test_a_prolonged_record_survives_its_old_month(vault: Vault) -> None:
 
 
 def test_buried_records_are_remembered(vault: Vault) -> None:
-    vault.bury(["c1", "c2"])
-    vault.bury(["c2"])
+    vault.bury([("c1", "2027-03"), ("c2", "2027-05")])
+    vault.bury([("c2", "2027-05")])
     assert Vault(vault.path, "650102").buried() == ["c1", "c2"] and Vault(vault.path, "650103").buried() == []
+    vault.destroy("2027-03")
+    assert vault.buried() == ["c2"], "no copy can bring back what nobody can open"
 
 
 def _seal_many(path: Path, first: int, out: multiprocessing.Queue[tuple[str, Sealed]]) -> None:
