@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from fastapi import APIRouter
 
-from fastapi import APIRouter, FastAPI
-
-from services.case import api, audit_api, contacts_api, push_api, reporters_api
+from services.case import api, calendar_api, push_api
 
 PARTS: tuple[APIRouter, ...] = (
     api.router,
     push_api.router,
-    audit_api.router,
-    reporters_api.router,
-    contacts_api.router,
+    calendar_api.router,
 )  # fmt: skip
 
-
-@asynccontextmanager
-async def life(app: FastAPI) -> AsyncIterator[None]:
-    """What the parts do in the background, each by its own router's lifespan."""
-    async with AsyncExitStack() as stack:
-        for part in PARTS:
-            await stack.enter_async_context(part.lifespan_context(app))
-        yield
-
-
-router = APIRouter(routes=[route for part in PARTS for route in part.routes], lifespan=life)
+router = APIRouter(routes=[route for part in PARTS for route in part.routes])
