@@ -214,9 +214,7 @@ def _moved(calendar: WorkCalendar, clock: Clock, since: datetime, at: datetime, 
     return replace(clock, due=later, warn=min(warn, later), held=None, ended=None, moves=(*clock.moves, moved))
 
 
-def _later(
-    calendar: WorkCalendar, instant: datetime, since: datetime, at: datetime, pause: timedelta, unit: Unit
-) -> datetime:
+def _later(calendar: WorkCalendar, instant: datetime, since: datetime, at: datetime, pause: timedelta, unit: Unit) -> datetime:
     """`instant` moved by the pause. What had passed before the pause has passed after it, and what had not has not: work time
     alone does not say so of a pause that begins or ends at night."""
     moved = shift(calendar, instant, pause, unit)

@@ -46,9 +46,7 @@ def beginning(calendar: WorkCalendar, limit: Limit | None, began: datetime, dead
     return zh, en
 
 
-def move(
-    calendar: WorkCalendar, code: str, at: datetime, since: datetime | None, limit: Limit | None, after: datetime
-) -> Said:
+def move(calendar: WorkCalendar, code: str, at: datetime, since: datetime | None, limit: Limit | None, after: datetime) -> Said:
     """A pause, an extension or a reopening, and the deadline after it."""
     (zh_at, en_at), (zh_to, en_to) = _when(calendar, at), _when(calendar, after)
     zh_since, en_since = _when(calendar, since or at)

@@ -112,9 +112,7 @@ def test_an_extension_is_added_and_the_clock_runs_on(limit: Limit, more: Limit, 
 
 
 @given(limits, instants, pauses, limits, st.booleans(), st.booleans())
-def test_a_clock_is_kept_as_it_is(
-    limit: Limit, start: datetime, gaps: list[int], more: Limit, held: bool, ended: bool
-) -> None:
+def test_a_clock_is_kept_as_it_is(limit: Limit, start: datetime, gaps: list[int], more: Limit, held: bool, ended: bool) -> None:
     clock = clocks.extend(CALENDAR, walk(clocks.start(CALENDAR, limit, start, 0.7), gaps), more, start + timedelta(days=40))
     clock = clocks.hold(clock, start + timedelta(days=41)) if held else clock
     clock = clocks.end(clock, start + timedelta(days=42)) if ended else clock
