@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from services.case import api, calendar_api, push_api
+from fastapi import APIRouter, FastAPI
+
+from services.case import api, audit_api, calendar_api, contacts_api, push_api, reporters_api
 
 PARTS: tuple[APIRouter, ...] = (
     api.router,
     push_api.router,
     calendar_api.router,
+    audit_api.router,
+    reporters_api.router,
+    contacts_api.router,
 )  # fmt: skip
 
-router = APIRouter(routes=[route for part in PARTS for route in part.routes])
+
+@asynccontextmanager
+async def life(app: FastAPI) -> AsyncIterator[None]:
+    """What the parts do in the background, each by its own router's lifespan."""
+    async with AsyncExitStack() as stack:
+        for part in PARTS:
+            await stack.enter_async_context(part.lifespan_context(app))
+        yield
+
+
+router = APIRouter(routes=[route for part in PARTS for route in part.routes], lifespan=life)
