@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.base import Instant
 from contracts.case import Channel, Means
-from services.case import domain, policy, queries
+from services.case import domain, policy, queries, timers
 from services.case.answers import Case, CaseFile, CaseNow, CasePage, PolicyNow, Step, answered
 from services.case.commands import Report, act, report
 from services.case.guards import GUARDS
@@ -23,7 +23,7 @@ from shared.errors import Forbidden
 from shared.listing import Wanted, answer, documented
 from shared.web import Runtime, refuse_unknown
 
-router = APIRouter(prefix="/api/case/v1", tags=["case"])
+router = APIRouter(prefix="/api/case/v1", tags=["case"], lifespan=timers.running)
 STAFF = (
     "acceptor", "shift_supervisor", "dispatcher", "department", "handler", "collector", "checker", "leader", "evaluator",
     "administrator", "auditor",

@@ -1,0 +1,64 @@
+"""What happens by itself when its time has come: suspended cases wake, idempotency keys are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+from sqlalchemy import bindparam, delete, select
+
+from services.case.commands import Surroundings, act
+from services.case.tables import cases, requests
+from shared.auth import Caller
+from shared.clock import stamp, unstamp
+from shared.database import Tx
+from shared.web import Runtime
+
+TIMER = Caller("timer", frozenset({"timer"}))
+MANY = 50
+"""Cases that wake in one turn of the writer, so that it holds up nobody."""
+KEPT = timedelta(days=7)
+"""For how long a repeated report is known by its idempotency key."""
+PAUSE = 15.0
+
+_DUE = (
+    select(cases.c.id, cases.c.wakes_at, cases.c.last_at)
+    .where(cases.c.wakes_at <= bindparam("now"), cases.c.state == "suspended")
+    .order_by(cases.c.wakes_at)
+    .limit(MANY)
+)
+
+
+def wake(tx: Tx, around: Surroundings) -> int:
+    """Resume 恢复 the suspended cases whose day has come; answers how many.
+
+    The clock goes on from that day and not from when a node that was down comes to it.
+    """
+    due = tx.execute(_DUE, {"now": stamp(tx.now())}).all()
+    for row in due:
+        act(tx, around, row.id, "resume", TIMER.roles, at=unstamp(max(row.wakes_at, row.last_at)), who=TIMER)
+    return len(due)
+
+
+def forget(tx: Tx) -> int:
+    """Delete idempotency keys that nobody repeats any more; answers how many."""
+    return int(tx.execute(delete(requests).where(requests.c.at < stamp(tx.now() - KEPT))).rowcount)
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[None]:
+    """The timers of a node's process, supervised like every loop."""
+    runtime: Runtime = app.state.runtime
+
+    async def turn() -> None:
+        while await asyncio.wrap_future(runtime.writer.submit(lambda tx: wake(tx, runtime.extra["around"]))) == MANY:
+            continue
+        await asyncio.wrap_future(runtime.writer.submit(forget))
+        await asyncio.sleep(PAUSE)
+
+    runtime.loops.start("timers", turn)
+    yield
+    runtime.loops.drop("timers")
