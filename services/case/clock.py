@@ -57,6 +57,12 @@ class Clock:
         """The kind of time that counts; a deadline from outside is counted in real hours."""
         return self.limit.unit if self.limit else "UH"
 
+    @property
+    def story(self) -> tuple[Move, ...]:
+        """The moves since it began, without those before it was last restarted."""
+        anew = max((n for n, m in enumerate(self.moves, 1) if m.code == "restarted"), default=0)
+        return self.moves[anew:]
+
     def moment(self, at: datetime) -> datetime:
         """The moment at which this clock stands when everybody else's show `at`."""
         return self.held or self.ended or at
@@ -151,9 +157,8 @@ def left(calendar: WorkCalendar, clock: Clock, at: datetime) -> timedelta:
 
 def explain(calendar: WorkCalendar, clock: Clock, at: datetime) -> dict[str, str]:
     """The deadline and why it is that, in words: {"zh": ..., "en": ...}, times in the calendar's zone."""
-    anew = max((n for n, m in enumerate(clock.moves, 1) if m.code == "restarted"), default=0)
-    told = clock.moves[anew:]
-    words = [explanation.anew(calendar, clock.began)] if anew else []
+    told = clock.story
+    words = [explanation.anew(calendar, clock.began)] if len(told) < len(clock.moves) else []
     words.append(explanation.beginning(calendar, clock.limit, clock.began, told[0].before if told else clock.due))
     words += [explanation.move(calendar, m.code, m.at, m.since, m.limit, m.after) for m in told]
     if clock.ended is not None:

@@ -138,6 +138,7 @@ def test_an_hour_by_hour_story() -> None:
     other = clocks.restart(CALENDAR, clock, at(9, 18, 9))
     assert (other.began, other.due, other.held, other.ended) == (at(9, 18, 9), at(9, 21, 9), None, None)
     assert other.moves[-1].code == "restarted" and len(other.moves) == 3
+    assert other.story == () and clocks.extend(CALENDAR, other, Limit.parse("1WD"), at(9, 18, 10)).story[0].code == "extended"
     assert clocks.restart(CALENDAR, clock, at(9, 18, 9), Limit.parse("4WH")).due == at(9, 18, 15)
 
 
