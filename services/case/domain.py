@@ -18,7 +18,7 @@ Action = Literal[
     "ask_verification", "verify", "recall", "amend", "accept", "refuse", "file", "decline", "send_back", "dispatch", "ask_void",
     "grant", "deny", "assign", "unassign", "ask_return", "ask_postponement", "endorse", "ask_suspension", "resume", "finish",
     "reject", "handle", "rework", "ask_check", "pass_check", "fail_check", "close", "supervise", "reply_supervision",
-    "force_close", "appeal", "reopen", "withdraw", "merge", "unmerge", "split",
+    "force_close", "appeal", "reopen", "withdraw", "merge", "join", "unmerge", "split",
 ]  # fmt: skip
 Effect = Literal["start", "hold", "resume", "end", "continue"]
 Clocks = tuple[tuple[Stage, Effect], ...]
@@ -150,6 +150,7 @@ WORKFLOW: tuple[Step, ...] = (
     _row("appeal_review", "deny", "closed", "acceptor", "", "申诉终审不同意", "deny the appeal", needs="opinion"),
     _row("closed", "reopen", "accepted", "reporter", "+filing", "要求重办", "reopen", guards="reopenable", needs="opinion"),
     _row("merged", "unmerge", "before", "acceptor shift_supervisor dispatcher", "", "撤销并案", "undo the merging"),
+    _row("reported", "join", "merged", "reporter", "", "我也遇到", "me too", needs="into"),
     *_everywhere(BEFORE_FILING, "withdraw", "withdrawn", "reporter", "-acceptance -verification -filing", "撤回上报", "withdraw"),
     *_everywhere(("reported", "accepted"), "amend", None, "acceptor shift_supervisor", "", "更正", "correct"),
     *_everywhere(("reported", "accepted", "filed"), "split", None, "acceptor shift_supervisor dispatcher", "", "拆分", "split",

@@ -84,5 +84,5 @@ def _split(a: Act) -> Decided:
     return {}, [*facts]
 
 
-DECIDE = decisions.DECIDE | {"merge": _merge, "unmerge": _unmerge, "split": _split}
+DECIDE = decisions.DECIDE | {"merge": _merge, "join": _merge, "unmerge": _unmerge, "split": _split}
 """The decision of every action of the workflow."""

@@ -7,15 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from services.case import api, audit_api, calendar_api, contacts_api, push_api, reporters_api
+from services.case import api, audit_api, calendar_api, catalogue_api, contacts_api, duplicates_api, push_api, reporters_api
 
 PARTS: tuple[APIRouter, ...] = (
     api.router,
+    duplicates_api.router,
     push_api.router,
     calendar_api.router,
     audit_api.router,
     reporters_api.router,
     contacts_api.router,
+    catalogue_api.router,
 )  # fmt: skip
 
 

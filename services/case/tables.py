@@ -77,6 +77,8 @@ cases = Table(
     Index("case_cases_wakes", "wakes_at"),
     Index("case_cases_cell", "cell", "reported_at"),
     Index("case_cases_part", "part"),
+    Index("case_cases_place", "lat", "lon"),
+    Index("case_cases_merged", "merged_into"),
 )
 
 steps = Table(
