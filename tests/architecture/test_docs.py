@@ -30,7 +30,7 @@ PUBLIC = {
     "/api/grid/v1/locate", "/api/grid/v1/outlines", "/api/evaluation/v1/figures",
     "/api/evaluation/v1/overview", "/api/evaluation/v1/links", "/api/evaluation/v1/live", "/livez", "/readyz", "/metrics",
     "/api/grid/v1/divisions", "/api/grid/v1/divisions/{code}", "/api/grid/v1/catalogue", "/api/web/v1/node",
-    "/api/case/v1/calendar/{year}", "/api/case/v1/calendar/periods", "/api/case/v1/deadline",
+    "/api/case/v1/calendar/{year}", "/api/case/v1/calendar/periods", "/api/case/v1/deadline", "/api/case/v1/catalogue",
     "/api/case/v1/reports", "/api/case/v1/reports/mine", "/api/case/v1/reports/mine/additions",
     "/api/case/v1/reports/mine/withdrawal", "/api/case/v1/reports/mine/reopening", "/api/case/v1/reports/mine/erasure",
 }  # fmt: skip
