@@ -31,13 +31,18 @@ def problem(status: int, code: str, detail: str, headers: dict[str, str] | None 
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
+def status_of(error: SanjiError) -> int:
+    """The HTTP status of an error, by the nearest class of it that has one."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
 def of_error(error: SanjiError) -> JSONResponse:
     headers = {}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(STATUS.get(type(error), 500), error.code, error.detail, headers, field=error.field, **error.extra)
+    return problem(status_of(error), error.code, error.detail, headers, field=error.field, **error.extra)
 
 
 def _pointer(error: dict[str, Any]) -> str:

@@ -71,7 +71,9 @@ class ClockNow(BaseModel):
     held: bool
     ended: str | None
     light: Literal["green", "yellow", "red"]
-    left_seconds: int = Field(description="in the limit's own kind of time, negative when it is over")
+    left_seconds: int | None = Field(
+        description="in the limit's own kind of time, negative when it is over; null in a year that is not announced"
+    )
     explained: Words
 
 

@@ -106,7 +106,7 @@ class Clocks:
         moment = running.moment(self.at)
         if running.limit is None:
             return used(self.calendar, running.began, moment, running.unit)
-        more = [m.limit.span for m in running.moves if m.code == "extended" and m.limit]
+        more = [m.limit.span for m in running.story if m.code == "extended" and m.limit]
         return running.limit.span + sum(more, timedelta(0)) - clock.left(self.calendar, running, moment)
 
     def told(self) -> dict[str, Any] | None:

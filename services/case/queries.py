@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, select
@@ -10,6 +11,7 @@ from services.case import clock, domain
 from services.case.guards import Moment, barred, light
 from services.case.intake import Surroundings
 from services.case.tables import cases, quarantine
+from services.case.worktime import Unannounced, WorkCalendar
 from shared.auth import Caller
 from shared.clock import stamp
 from shared.database import now as instant
@@ -74,9 +76,17 @@ def _explained(connection: Connection, around: Surroundings, found: dict[str, An
         listed.append(
             {"stage": stage, "limit": kept.get("limit"), "began": kept["began"], "due": kept["due"], "held": one.held is not None,
              "ended": kept.get("ended"), "light": clock.light(one, at),
-             "left_seconds": int(clock.left(calendar, one, at).total_seconds()), "explained": clock.explain(calendar, one, at)}
+             "left_seconds": _left(calendar, one, at), "explained": clock.explain(calendar, one, at)}
         )  # fmt: skip
     return listed
+
+
+def _left(calendar: WorkCalendar, one: clock.Clock, at: datetime) -> int | None:
+    try:
+        return int(clock.left(calendar, one, at).total_seconds())
+    except Unannounced:
+        # The deadline was fixed when its year was known; what lies between is asked of a year that is not known yet.
+        return None
 
 
 def many(engine: Engine, wanted: Wanted, chain: Chain) -> tuple[list[dict[str, Any]], str | None]:
