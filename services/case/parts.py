@@ -18,7 +18,6 @@ PARTS: tuple[APIRouter, ...] = (
     reporters_api.router,
     contacts_api.router,
     catalogue_api.router,
-    catalogue_api.router,
 )  # fmt: skip
 
 
