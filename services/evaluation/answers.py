@@ -25,10 +25,13 @@ class Counts(BaseModel):
     closed: int
     closed_on_time: int
     reworked: int
+    exempted: int = Field(description="closed overdue, taken out of the overdue figures by a granted appeal, by day of closing")
     open: int = Field(description="filed and not ended")
-    overdue_open: int = Field(description="of these, past the deadline")
+    overdue_open: int = Field(description="of these, past the deadline; a suspended case has none")
     median_seconds: float | None = Field(description="from report to close, of all closed cases")
-    on_time_rate: float | None = Field(description="closed on time ÷ (closed + overdue open); null where nothing was due")
+    on_time_rate: float | None = Field(
+        description="closed on time ÷ (closed − exempted + overdue open); null where nothing was due"
+    )
 
 
 class Figure(Counts):
@@ -62,6 +65,7 @@ class Day(BaseModel):
     closed: int
     closed_on_time: int
     reworked: int
+    exempted: int
 
 
 class Origin(BaseModel):
@@ -112,6 +116,7 @@ class Case(BaseModel):
     channel: Channel
     provenance: Provenance
     dataset: str | None
+    part: str | None = Field(description="the managed part 部件 that it is about")
     lon: float | None
     lat: float | None
     division: str
@@ -123,6 +128,7 @@ class Case(BaseModel):
     handled_at: str | None
     ended_at: str | None
     on_time: bool | None
+    exempt: bool = Field(description="overdue, and not held against the department after its appeal 申诉")
     changed_at: str | None = Field(description="when this node learnt of the last change")
 
 

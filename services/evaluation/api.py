@@ -25,8 +25,8 @@ from shared.web import Runtime, refuse_unknown
 router = APIRouter(prefix="/api/evaluation/v1", tags=["evaluation"])
 OPEN_FIGURES = "figures without persons are published: they hold administrations to account"
 FORMULA = {
-    "zh": "按期结案率 = 按期结案数 ÷ (结案数 + 超期未结数)",
-    "en": "on-time rate = closed on time ÷ (closed + overdue and still open)",
+    "zh": "按期结案率 = 按期结案数 ÷ (结案数 − 申诉免计数 + 超期未结数)",
+    "en": "on-time rate = closed on time ÷ (closed − exempted by appeal + overdue and still open)",
 }
 
 

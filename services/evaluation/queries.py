@@ -25,8 +25,9 @@ DIMENSIONS = ("origin", "division", "area", "category", "day", "provenance")
 """`area` is a division and all divisions that it lies in: one row for each, at every level."""
 
 CASE_COLUMNS = (
-    "id", "origin", "number", "state", "category", "edition", "channel", "provenance", "dataset", "lon", "lat", "division",
-    "cell", "department", "reported_at", "filed_at", "due_at", "handled_at", "ended_at", "on_time", "changed_at",
+    "id", "origin", "number", "state", "category", "edition", "channel", "provenance", "dataset", "part", "lon", "lat",
+    "division", "cell", "department", "reported_at", "filed_at", "due_at", "handled_at", "ended_at", "on_time", "exempt",
+    "changed_at",
 )  # fmt: skip
 Key = tuple[str, ...]
 

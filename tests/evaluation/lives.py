@@ -5,68 +5,40 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, select
 
-from contracts.base import Fact
 from contracts.case import (
+    CaseAmended,
+    CaseAppealed,
     CaseClosed,
     CaseDispatched,
     CaseFact,
     CaseFiled,
-    CaseHandled,
+    CaseMerged,
+    CasePostponed,
     CaseRefused,
+    CaseReopened,
     CaseReported,
+    CaseResumed,
+    CaseReturned,
     CaseReworked,
-    Place,
+    CaseSelfHandled,
+    CaseSuspended,
+    CaseTaskAnswered,
+    CaseUnmerged,
+    CaseVoided,
+    CaseWithdrawn,
 )
 from services.evaluation.handlers import READER, fold
 from services.evaluation.tables import cases, totals
 from shared import log as logs
 from shared.reader import Reader
+from tests.evaluation.walks import life
 
-BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
-QUANTITIES = ("reported", "refused", "filed", "closed", "closed_on_time", "reworked")
-CATEGORIES, ORIGINS = ("E0101", "E0102", "P0101"), ("650102", "650103", "654002", "654003")
-PROVENANCES = ("live", "imported", "replayed", "generated")
-
-
-def division(origin: str, dice: random.Random) -> str:
-    """One of the four communities of a demo county."""
-    return f"{origin}99{dice.choice('01')}00{dice.choice('12')}"
-
-
-def told(fact: type[Fact], case: str, at: datetime, **more: Any) -> Any:
-    return fact(time=at, day=at.date().isoformat(), case=case, **more)  # type: ignore[call-arg]
-
-
-def life(case: str, origin: str, dice: random.Random) -> list[CaseFact]:
-    """A case from its report as far as it came; times are whole minutes, so that equal moments are met."""
-    at = BEGIN + timedelta(minutes=dice.randrange(0, 6 * 1440))
-
-    def pass_() -> datetime:
-        nonlocal at
-        at += timedelta(minutes=dice.choice((0, 1, 30, 600, 2000)))
-        return at
-
-    place = Place(lon=87.6, lat=43.7, division=division(origin, dice), cell=None)
-    named = {"number": f"n{case}", "category": dice.choice(CATEGORIES), "edition": "e", "channel": "hotline"}
-    found = [told(CaseReported, case, at, **named, provenance=dice.choice(PROVENANCES), place=place)]
-    if dice.random() < 0.15:
-        return [*found, told(CaseRefused, case, pass_(), reason="other")]
-    if dice.random() < 0.1:
-        return found
-    due = at + timedelta(minutes=dice.choice((60, 1440, 5000)))
-    found.append(told(CaseFiled, case, pass_(), due=due))
-    while dice.random() < 0.85:
-        found += [told(CaseDispatched, case, pass_(), department="lamps"), told(CaseHandled, case, pass_())]
-        if dice.random() < 0.75:
-            kept = at <= due
-            return [*found, told(CaseClosed, case, pass_(), on_time=kept, opened=found[0].day)]
-        found.append(told(CaseReworked, case, pass_()))
-    return found
+QUANTITIES = ("reported", "refused", "filed", "closed", "closed_on_time", "reworked", "exempted")
 
 
 def told_by(origin: str, count: int, seed: int) -> list[CaseFact]:
@@ -89,7 +61,8 @@ class Count:
     spans: list[int] = field(default_factory=list)
 
     def shown(self) -> dict[str, Any]:
-        spans, base = sorted(self.spans), self.counts["closed"] + self.counts["overdue_open"]
+        spans = sorted(self.spans)
+        base = self.counts["closed"] + self.counts["overdue_open"] - self.counts["exempted"]
         middle: float | None = None
         if spans:
             half = len(spans) // 2
@@ -110,33 +83,87 @@ def count(told: dict[str, list[CaseFact]], at: str, keys: Keys, wanted: Callable
         for fact in log:
             lives.setdefault(fact.case, []).append(fact)
         for one in lives.values():
-            first = one[0]
-            assert isinstance(first, CaseReported)
-            row = {"origin": origin, "division": first.place.division, "category": first.category, "provenance": first.provenance}
-            for fact in one:
-                names = {CaseReported: ["reported"], CaseRefused: ["refused"], CaseFiled: ["filed"], CaseReworked: ["reworked"]}
-                what = names.get(type(fact), [])
-                if isinstance(fact, CaseClosed):
-                    what = ["closed", "closed_on_time"] if fact.on_time else ["closed"]
-                whole = row | {"day": fact.day}
-                for key in keys(whole) if what and wanted(whole) else ():
-                    for name in what:
-                        found.setdefault(key, Count()).counts[name] += 1
+            row = _about(origin, one)
+            for name, day in _counted(one):
+                whole = row | {"day": day}
+                for key in keys(whole) if wanted(whole) else ():
+                    found.setdefault(key, Count()).counts[name] += 1
             timeless = row | {"day": ""}
             for key in keys(timeless) if wanted(timeless) else ():
                 _state(found, key, one, instant)
     return found
 
 
+def _about(origin: str, one: list[CaseFact]) -> Row:
+    """What the case is about in the end: all that it ever counted for is counted there."""
+    first, last = one[0], [f for f in one if isinstance(f, CaseReported | CaseAmended)][-1]
+    assert isinstance(first, CaseReported)
+    return {"origin": origin, "division": last.place.division, "category": last.category, "provenance": first.provenance}
+
+
+def _closing(one: list[CaseFact]) -> CaseClosed | None:
+    """The closing that no reopening took back."""
+    last = [f for f in one if isinstance(f, CaseClosed | CaseReopened)][-1:]
+    return last[0] if last and isinstance(last[0], CaseClosed) else None
+
+
+def _counted(one: list[CaseFact]) -> list[tuple[str, str]]:
+    """(quantity, day) of everything that this case counts for."""
+    found = [("reported", one[0].day)]
+    found += [("filed", f.day) for f in one if isinstance(f, CaseFiled)][:1]
+    found += [("refused", f.day) for f in one if isinstance(f, CaseRefused)]
+    found += [("reworked", f.day) for f in one if isinstance(f, CaseReworked)]
+    if (closing := _closing(one)) is not None:
+        found += [("closed", closing.day)] + [("closed_on_time", closing.day)] * closing.on_time
+        after = one[one.index(closing) :]
+        found += [("exempted", closing.day) for f in after if isinstance(f, CaseAppealed) and f.result == "granted"]
+    return found
+
+
+def _standing(one: list[CaseFact]) -> list[CaseFact]:
+    """The facts without mergings that were undone: the case stands where it stood."""
+    found: list[CaseFact] = []
+    for fact in one:
+        if isinstance(fact, CaseUnmerged):
+            assert isinstance(found.pop(), CaseMerged)
+        else:
+            found.append(fact)
+    return found
+
+
+OVER = (CaseReported, CaseRefused, CaseWithdrawn, CaseVoided, CaseClosed, CaseSelfHandled, CaseReopened, CaseMerged)
+
+
+def _is_open(one: list[CaseFact]) -> bool:
+    """Whether the last that decides it was a filing: neither an end, nor a way back behind the filing."""
+    for fact in reversed(one):
+        if isinstance(fact, CaseFiled):
+            return True
+        if isinstance(fact, OVER) or (isinstance(fact, CaseReturned) and fact.to in ("acceptance", "filing")):
+            return False
+    raise AssertionError("a life begins with a report")
+
+
+def _due(one: list[CaseFact]) -> datetime | None:
+    """The deadline that was said last, unless the clock stands since then or the case lies with nobody."""
+    for fact in reversed(one):
+        if isinstance(fact, CaseFiled | CasePostponed | CaseResumed) or (isinstance(fact, CaseDispatched) and fact.due):
+            return fact.due
+        failed = isinstance(fact, CaseTaskAnswered) and fact.result == "not_pass"
+        if failed or isinstance(fact, CaseSuspended | CaseReturned | CaseReopened):
+            return None
+    return None
+
+
 def _state(found: dict[tuple[str, ...], Count], key: tuple[str, ...], one: list[CaseFact], instant: datetime) -> None:
     """What the case itself adds: open, overdue, or the time that it took."""
-    last, filed = one[-1], next((f for f in one if isinstance(f, CaseFiled)), None)
-    if isinstance(last, CaseClosed):
-        found.setdefault(key, Count()).spans.append(round((last.time - one[0].time).total_seconds()))
-    elif filed is not None:
-        group = found.setdefault(key, Count())
+    stands = _standing(one)
+    if (closing := _closing(one)) is not None:
+        found.setdefault(key, Count()).spans.append(round((closing.time - one[0].time).total_seconds()))
+    if _is_open(stands):
+        group, due = found.setdefault(key, Count()), _due(stands)
         group.counts["open"] += 1
-        group.counts["overdue_open"] += filed.due < instant
+        group.counts["overdue_open"] += due is not None and due < instant
 
 
 def heard(engine: Engine, told: dict[str, list[CaseFact]], size: int = 70) -> None:
@@ -168,4 +195,3 @@ def tables(engine: Engine) -> dict[str, set[tuple[Any, ...]]]:
     lasting = [c for c in cases.c if c.name != "changed_at"]
     with engine.begin() as c:
         return {"cases": set(map(tuple, c.execute(select(*lasting)))), "totals": set(map(tuple, c.execute(select(totals))))}
-

@@ -22,7 +22,8 @@ from shared.compare import Ahead, Known, _trouble
 from shared.log import EMPTY, Head
 from shared.reader import Gap, Reader
 from tests import served
-from tests.evaluation.lives import ORIGINS, heard, sealed, told_by
+from tests.evaluation.lives import heard, sealed, told_by
+from tests.evaluation.walks import ORIGINS
 from tests.served import LEAF, MIDDLE, ROOT, Served, refused
 
 API = "/api/evaluation/v1"
@@ -93,7 +94,7 @@ def test_cases_of_the_whole_subtree_by_every_filter(node: Served) -> None:
     with node.runtime.engine.begin() as c:
         kept = {r["id"]: r for r in c.execute(select(cases)).mappings()}
     assert len(found) == 100 == len(kept) and all(r[k] == kept[r["id"]][k] for r in found for k in r)
-    assert not {"seconds", "open", "text"} & found[0].keys()
+    assert not {"seconds", "open", "counted", "text"} & found[0].keys()
     for name in ("state", "category"):
         for value in {r[name] for r in found}:
             assert rows(node, **{name: value}) == [r for r in found if r[name] == value] != []

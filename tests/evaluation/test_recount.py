@@ -17,7 +17,8 @@ from services.evaluation.tables import cases, totals
 from shared.database import open_engine
 from shared.log import entries, heads
 from shared.reader import Reader
-from tests.evaluation.lives import ORIGINS, heard, sealed, tables, told_by
+from tests.evaluation.lives import heard, sealed, tables, told_by
+from tests.evaluation.walks import ORIGINS
 
 TOLD = {origin: told_by(origin, 20, seed=3) for origin in ORIGINS}
 STRANGE = {"origin": "11", "division": "11", "category": "E1", "channel": "hotline", "provenance": "live", "open": True}
@@ -56,12 +57,13 @@ def planted(engine: Engine) -> list[tuple[Any, str]]:
     key = " ".join(total[k] for k in ("origin", "division", "category", "day", "provenance"))
     fresh = total | {"day": "1999-01-01"}
     spoilt: list[tuple[Any, str]] = [
-        *((update(totals).where(*this).values({q: totals.c[q] + 1}), f"total {key}") for q in ("reported", "closed", "reworked")),
+        *((update(totals).where(*this).values({q: totals.c[q] + 1}), f"total {key}") for q in ("reported", "closed", "exempted")),
         (delete(totals).where(*this), f"total {key}"), (insert(totals).values(**fresh), "1999-01-01"),
         (delete(cases).where(cases.c.id == case["id"]), f"case {case['id']}"),
         (insert(cases).values(STRANGE | {"id": "x", "reported_at": "2026"}), "case x"),
     ]  # fmt: skip
     wrong = {"state": "odd", "open": not case["open"], "seconds": 1, "due_at": "2026", "division": "65", "lon": 1.0}
+    wrong |= {"exempt": not case["exempt"], "counted": "R1999-01-01", "part": "P9"}
     spoilt += [(update(cases).where(cases.c.id == case["id"]).values({k: v}), f"case {case['id']}") for k, v in wrong.items()]
     return spoilt
 

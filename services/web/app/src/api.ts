@@ -26,6 +26,7 @@ export interface Totals {
   closed: number
   closed_on_time: number
   reworked: number
+  exempted: number
   open: number
   overdue_open: number
   median_seconds: number | null

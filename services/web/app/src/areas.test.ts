@@ -6,7 +6,7 @@ import { told } from './origin'
 import { messages } from './words'
 
 const TOTALS: Totals = {
-  reported: 0, refused: 0, filed: 0, closed: 0, closed_on_time: 0, reworked: 0, open: 0, overdue_open: 0,
+  reported: 0, refused: 0, filed: 0, closed: 0, closed_on_time: 0, reworked: 0, exempted: 0, open: 0, overdue_open: 0,
   median_seconds: null, on_time_rate: null,
 }
 
