@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -40,19 +41,29 @@ class Kept(Generic[T]):
     def __init__(self, name: str, load: Callable[[Connection], T]) -> None:
         self.name, self._load = name, load
         self._held: tuple[int, T] | None = None
+        self._asked: tuple[weakref.ref[object], T] | None = None
+        self._moving: weakref.ref[object] | None = None
 
     def get(self, connection: Connection) -> T:
+        transaction, asked = connection.get_transaction(), self._asked
+        # Once in a transaction is enough: whoever changes the value in another one waits for its end, or is not seen by it.
+        if asked is not None and transaction is not None and asked[0]() is transaction:
+            return asked[1]
         version = connection.execute(_VERSION, {"of": self.name}).scalar() or 0
         held = self._held
         if held is None or held[0] != version:
             held = (version, self._load(connection))
             self._held = held
+        if transaction is not None and not (self._moving and self._moving() is transaction):
+            self._asked = (weakref.ref(transaction), held[1])
         return held[1]
 
     def changed(self, connection: Connection) -> None:
         """Say in the transaction of a change that every kept copy is out of date once it commits.
 
         The version is drawn and not counted: what somebody reads in a transaction that is rolled back is kept under a version
-        that nobody ever draws again.
+        that nobody ever draws again. From here on this transaction asks each time, because a part of it may be taken back.
         """
+        transaction = connection.get_transaction()
+        self._asked, self._moving = None, weakref.ref(transaction) if transaction is not None else None
         connection.execute(_BUMP[connection.dialect.name], {"of": self.name, "new": secrets.randbits(62)})
