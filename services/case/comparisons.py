@@ -47,8 +47,8 @@ class Held(Protocol):
 class Subject:
     """A case as rules see it at a moment `at` in the node's zone; what costs something is looked up when it is asked for.
 
-    `category` is the case's entry of the catalogue. `repeated(days, place)` counts earlier cases of the same family at the same
-    cell or part, None where the case has none.
+    `category` is the case's entry of the catalogue. `repeated(days, place, metres)` counts earlier cases of the same family at
+    the same cell or part, None where the case has none, or within the metres.
     """
 
     row: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Subject:
     chain: Callable[[str], tuple[str, ...]]
     find: Callable[[str], Held | None]
     calendar: Callable[[], WorkCalendar]
-    repeated: Callable[[int, str], int | None]
+    repeated: Callable[[int, str, int], int | None]
     _codes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def codes(self, kind: str) -> tuple[str, ...]:
@@ -224,27 +224,32 @@ class Working(Comparison):
 
 
 class Repeated(Comparison):
-    """At least so many earlier cases of the same family at the same cell or part within the days before."""
+    """At least so many earlier cases of the same family within the days before, at the same cell or part, or near by."""
 
     kind: Literal["repeated"]
     at_least: int = Field(ge=1, le=1000)
     days: int = Field(ge=1, le=366)
-    place: Literal["cell", "part"] = "cell"
+    place: Literal["cell", "part", "near"] = "cell"
+    metres: int = Field(50, ge=5, le=300, description="what is near")
 
     def judge(self) -> Judge:
         def check(of: Subject) -> Outcome:
-            count = of.repeated(self.days, self.place)
+            count = of.repeated(self.days, self.place, self.metres)
             return None if count is None else count >= self.at_least
 
         return check
 
     def said(self, of: Subject, outcome: Outcome) -> Said:
-        (zh, en), count = NAMES[self.place], of.repeated(self.days, self.place)
+        count = of.repeated(self.days, self.place, self.metres)
         if count is None:
+            zh, en = NAMES[self.place]
             return f"{zh}未知", f"{en} is not known"
+        near = self.place == "near"
+        zh, en = (f"{self.metres} 米内", f"within {self.metres} m") if near else (
+            f"同一{NAMES[self.place][0]}", f"at the same {self.place}")  # fmt: skip
         many = "1 earlier case" if count == 1 else f"{count} earlier cases"
-        return f"同一{zh} {self.days} 天内同类案件 {count} 件（需 {self.at_least} 件）", (
-            f"{many} of the family at the same {self.place} within {self.days} days ({self.at_least} needed)")  # fmt: skip
+        return f"{zh} {self.days} 天内同类案件 {count} 件（需 {self.at_least} 件）", (
+            f"{many} of the family {en} in {self.days} days ({self.at_least} needed)")  # fmt: skip
 
 
 class Known(Comparison):

@@ -9,34 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, select
 
 from services.case.comparisons import Broken, Said, Subject
 from services.case.entries import Category, Condition
 from services.case.intake import Surroundings
+from services.case.repetition import Earlier
 from services.case.rules import FROM_CASE, Compiled, Rule, explained, reasons
 from services.case.rulesets import RuleSet, RuleSets
-from services.case.tables import cases, steps
-from shared.clock import stamp, unstamp
+from services.case.tables import steps
+from shared.clock import unstamp
 from shared.errors import Invalid, NotFound
 from shared.kept import Kept
-
-NO_PROBLEM = ("refused", "declined", "withdrawn", "void", "merged")
-"""States of cases that say nothing of how often something happened."""
-
-
-def _earlier(place: str) -> Any:
-    family = func.substr(cases.c.category, 1, 3) == bindparam("family")
-    within = cases.c.reported_at.between(bindparam("since"), bindparam("until"))
-    real = (cases.c.id != bindparam("case"), cases.c.state.not_in(NO_PROBLEM))
-    return select(func.count()).where(cases.c[place] == bindparam("code"), within, family, *real)
-
-
-_EARLIER = {place: _earlier(place) for place in ("cell", "part")}
 
 
 class Routing(Surroundings, Protocol):
@@ -133,8 +121,8 @@ class Router:
         """The case as the rules see it at `at`."""
         local, around, connection = at.astimezone(self._around.zone), self._around, self._connection
         calendar = partial(around.calendar.get, connection)
-        count = partial(_repeated, connection, row, {})
-        return Subject(row, local, self._category(row, local.date()), around.chain, around.part, calendar, count)
+        category = self._category(row, local.date())
+        return Subject(row, local, category, around.chain, around.part, calendar, Earlier(connection, row))
 
     def _category(self, row: Mapping[str, Any], day: date) -> Category | None:
         """The case's entry in the catalogue under which it was filed, or is filed now; failing that, was reported."""
@@ -273,18 +261,3 @@ def _filed_under(of: Subject) -> Condition | None:
         return of.category.condition(of.row.get("condition")) if of.category else None
     except Invalid:
         return None
-
-
-def _repeated(
-    connection: Connection, row: Mapping[str, Any], counted: dict[tuple[int, str], int], days: int, place: str
-) -> int | None:  # fmt: skip
-    """Cases of the same family reported at the same cell or part within the days before this one."""
-    if not row[place]:
-        return None
-    if (found := counted.get((days, place))) is None:
-        asked = {
-            "code": row[place], "family": row["category"][:3], "case": row["id"], "until": row["reported_at"],
-            "since": stamp(unstamp(row["reported_at"]) - timedelta(days=days)),
-        }  # fmt: skip
-        found = counted[(days, place)] = int(connection.execute(_EARLIER[place], asked).scalar_one())
-    return found
