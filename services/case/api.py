@@ -137,7 +137,7 @@ async def create(
     def work(tx: Tx) -> dict[str, Any]:
         if key and (known := once(tx, caller.name, key, vars(what))):
             return queries.row(tx.connection, known)
-        row = report(tx, here.extra["around"], what)
+        row = report(tx, here.extra["around"], what, who=caller)
         if key:
             remember(tx, caller.name, key, vars(what), row["id"])
         return row

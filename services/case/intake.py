@@ -22,6 +22,8 @@ from services.case.entries import Category
 from services.case.policy import Policy
 from services.case.tables import cases, numbers, requests
 from services.case.worktime import WorkCalendar
+from shared import audit
+from shared.auth import Caller
 from shared.clock import civil_day, stamp
 from shared.database import Tx
 from shared.errors import Conflict, Invalid
@@ -160,8 +162,10 @@ def classify(around: Surroundings, connection: Connection, category: str, day: d
         return edition.category(category), edition.code
 
 
-def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = None) -> dict[str, Any]:
-    """Register a report; answers its row. Raises Invalid naming the field."""
+def report(
+    tx: Tx, around: Surroundings, what: Report, at: datetime | None = None, who: Caller | None = None
+) -> dict[str, Any]:
+    """Register a report; answers its row. `who` is an account or a key of staff, never a reporter. Raises Invalid with field."""
     at = at or tx.now()
     if at > tx.now() + LEEWAY:
         raise Invalid("a report cannot lie in the future", field="/time")
@@ -178,6 +182,8 @@ def report(tx: Tx, around: Surroundings, what: Report, at: datetime | None = Non
         "reported_at": stamp(at), "last_at": stamp(at), "changed_at": stamp(tx.now()), **_clocks(tx, around, what, at),
     }  # fmt: skip
     tx.execute(_ADD, row)
+    if who is not None:
+        audit.note(tx, who.name, who.roles, "report", "case", row["id"])
     tx.state(
         CaseReported(
             time=at, day=day, case=row["id"], number=row["number"], category=what.category, edition=edition, channel=what.channel,

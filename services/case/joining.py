@@ -77,7 +77,7 @@ def _split(a: Act) -> Decided:
         what = {k: v for k, v in said.items() if k in GIVEN and v is not None}
         about = {"channel": a.row["channel"], "provenance": a.row["provenance"], "dataset": a.row["dataset"],
                  "application": a.row["application"], "category": a.row["category"]}  # fmt: skip
-        child = report(a.tx, a.around, Report(**(about | where | what)), a.at)
+        child = report(a.tx, a.around, Report(**(about | where | what)), a.at, a.who)
         a.tx.execute(update(cases).where(cases.c.id == child["id"]).values(parent=a.row["id"], verified=a.row["verified"]))
         facts.append(CaseLinked(**(a.about | {"case": child["id"]}), to=a.row["id"], how="split"))
         a.noted.setdefault("children", []).append(child["id"])

@@ -18,6 +18,7 @@ from contracts.case import Channel, Provenance
 from services.case import domain
 from services.case.commands import Report, Surroundings, act, report
 from services.case.tables import cases, platform_cases, pushed, quarantine
+from shared.auth import Caller
 from shared.clock import stamp
 from shared.database import Tx
 from shared.errors import Conflict, Forbidden, Invalid, NotFound, SanjiError
@@ -214,13 +215,13 @@ def _apply(tx: Tx, around: Surroundings, event: Event, raw: Any) -> str:
         if case_id:
             raise Conflict("this case was reported before, by another event", field="/subject")
         with _named({"/category": "/data/category", "/lon": "/data/lon"}):
-            case_id = str(report(tx, around, Report(**data.model_dump(), clocked=False), event.time)["id"])
+            case_id = str(report(tx, around, Report(**data.model_dump(), clocked=False), event.time, _platform(event))["id"])
         tx.execute(_ADD_CASE, {"source": event.source, "subject": event.subject, "case_id": case_id})
     elif case_id is None or action is None:
         raise Conflict("this case was never reported here; send its report first", field="/subject")
     else:
         with _named({"/action": "/type"}):
-            _step(tx, around, case_id, action, event.time, data.model_dump())
+            _step(tx, around, case_id, action, event, data.model_dump())
     row = {"source": event.source, "id": event.id, "digest": _digest(raw), "case_id": case_id}
     tx.execute(_ADD, row)
     return case_id
@@ -236,7 +237,11 @@ def _named(fields: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
-def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at: datetime, given: dict[str, Any]) -> None:
+def _platform(event: Event) -> Caller:
+    return Caller(event.source[:120], ROLE, event.source)
+
+
+def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, event: Event, given: dict[str, Any]) -> None:
     """Take the step; a platform that only tells the end has the steps before it stated at the same moment."""
     path: list[domain.Action] = [action]
     if action == "close":
@@ -244,7 +249,7 @@ def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, at:
         before: dict[str, list[domain.Action]] = {"filed": ["dispatch", "handle"], "dispatched": ["handle"]}
         path = [*before.get(state, []), *path]
     for step in path:
-        act(tx, around, case_id, step, ROLE, at=at, given={"department": "unnamed", **given})
+        act(tx, around, case_id, step, ROLE, at=event.time, given={"department": "unnamed", **given}, who=_platform(event))
 
 
 def _fit(raw: Any) -> Any:
