@@ -7,11 +7,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from services.case import api, audit_api, calendar_api, catalogue_api, contacts_api, duplicates_api, push_api, reporters_api
+from services.case import (
+    api,
+    audit_api,
+    calendar_api,
+    catalogue_api,
+    contacts_api,
+    duplicates_api,
+    photos_api,
+    push_api,
+    reporters_api,
+)
 
 PARTS: tuple[APIRouter, ...] = (
     api.router,
     duplicates_api.router,
+    photos_api.router,
     push_api.router,
     calendar_api.router,
     audit_api.router,
