@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from fastapi import Response
-from sqlalchemy import Connection, Select, Table, and_, or_, select
+from sqlalchemy import Connection, Select, Table, and_, func, or_, select
 
 from shared.clock import stamp
 from shared.errors import Invalid
@@ -41,44 +41,111 @@ class Wanted(NamedTuple):
     limit: int = 100
 
 
+class Order(NamedTuple):
+    """How a list is sorted: by a column of instants, then by id. Its index makes a page cheap wherever the page lies."""
+
+    name: str
+    column: str
+    descending: bool = False
+
+
+CHANGED = Order("changed", "changed_at")
+Where = Callable[[Any], list[Any]]
+"""Conditions, made from the columns of whatever the rows are taken from; they may use the columns that are shown."""
+WINDOW = 5000
+"""Rows that are looked at for one page at most, so that a filter that hardly any row passes costs no more than another."""
+
+
 def page(
-    connection: Connection, table: Table, columns: Sequence[str], wanted: Wanted, chain: Chain
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Rows in order of (changed_at, id) and the cursor of the next page, if there is one. Raises Invalid naming the filter.
+    connection: Connection, table: Table, columns: Sequence[str], wanted: Wanted, chain: Chain, *,
+    where: Where | None = None, order: Order = CHANGED, first: tuple[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], str | None]:  # fmt: skip
+    """Rows in `order` and the cursor of the next page, if there is one. Raises Invalid naming the filter.
 
-    Whoever follows the cursor to the end gets every row that was there at the begin: one that stays as it is exactly once, one
-    that changes meanwhile once more, later, as it is then. So a reader knows rows by `id` and keeps what came last.
+    `first` is a column and its value, of which an index leads to the rows. A page may be shorter than its limit, or empty, while
+    there is a next one. Whoever follows the cursor to the end, in order of change, gets every row that was there at the begin: one
+    that stays as it is exactly once, one that changes meanwhile once more, later, as it is then. So a reader knows rows by `id` and
+    keeps what came last.
     """
-    query = _where(select(*(table.c[c] for c in columns)), table, wanted)
-    if wanted.area is not None:
-        inside = [d for (d,) in connection.execute(select(table.c.division).distinct()) if wanted.area in chain(d)]
-        query = query.where(table.c.division.in_(inside))
-    query = query.order_by(table.c.changed_at, table.c.id).limit(wanted.limit + 1)
-    rows = [dict(zip(columns, r, strict=True)) for r in connection.execute(query)]
-    if len(rows) <= wanted.limit:
+    divisions = None if wanted.area is None else inside(connection, table, wanted.area, chain)
+    query = _along(select(*(table.c[c] for c in columns)), table.c, order, _after(wanted.cursor, order))
+    if first is not None:
+        query = query.where(table.c[first[0]] == first[1])
+    near = query.where(*_spans(table.c, wanted, order)).limit(max(WINDOW, wanted.limit + 1)).subquery()
+    filters = [*conditions(near.c, wanted, divisions), *(where(near.c) if where else ())]
+    found = _along(select(*(near.c[c] for c in columns)), near.c, order).where(*filters).limit(wanted.limit + 1)
+    rows = [dict(zip(columns, r, strict=True)) for r in connection.execute(found)]
+    if len(rows) > wanted.limit:
+        rows = rows[: wanted.limit]
+        return rows, _encoded(order, rows[-1][order.column], rows[-1]["id"])
+    if not filters:
         return rows, None
-    rows = rows[: wanted.limit]
-    last = f"{rows[-1]['changed_at']} {rows[-1]['id']}"
-    return rows, base64.urlsafe_b64encode(last.encode()).decode()
+    # Fewer than wanted among those that were looked at: whether there are more to look at, tells the last of them.
+    edge = _along(select(near.c[order.column], near.c.id), near.c, order).offset(max(WINDOW, wanted.limit + 1) - 1).limit(1)
+    last = connection.execute(edge).first()
+    return rows, None if last is None else _encoded(order, last[0], last[1])
 
 
-def _where(query: Select[Any], table: Table, wanted: Wanted) -> Select[Any]:
-    for name in ("category", "state"):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(table.c[name] == value)
+def _along(query: Select[Any], c: Any, order: Order, after: tuple[str, str] | None = None) -> Select[Any]:
+    """The query in `order`, from behind a row on."""
+    key, ident = c[order.column], c.id
+    if after is not None:
+        at, case_id = after
+        # Said twice, because both databases find the begin of a range by the first and not by the second.
+        query = query.where(key <= at if order.descending else key >= at)
+        beyond = (key < at, ident < case_id) if order.descending else (key > at, ident > case_id)
+        query = query.where(or_(beyond[0], and_(key == at, beyond[1])))
+    if c[order.column].nullable:
+        query = query.where(key.is_not(None))
+    return query.order_by(*((key.desc(), ident.desc()) if order.descending else (key, ident)))
+
+
+def _spans(c: Any, wanted: Wanted, order: Order) -> list[Any]:
+    """Filters by time; those of the column that the list is sorted by cut the rows that are looked at."""
+    found = []
+    if wanted.changed_since is not None and order.column == "changed_at":
+        found.append(c.changed_at >= _instant("changed_since", wanted.changed_since))
+    if order.column == "reported_at":
+        found += _reported(c, wanted)
+    return found
+
+
+def _reported(c: Any, wanted: Wanted) -> list[Any]:
+    found = []
     if wanted.reported_from is not None:
-        query = query.where(table.c.reported_at >= _instant("reported_from", wanted.reported_from))
+        found.append(c.reported_at >= _instant("reported_from", wanted.reported_from))
     if wanted.reported_to is not None:
-        query = query.where(table.c.reported_at < _instant("reported_to", wanted.reported_to))
+        found.append(c.reported_at < _instant("reported_to", wanted.reported_to))
+    return found
+
+
+def conditions(c: Any, wanted: Wanted, divisions: Sequence[str] | None) -> list[Any]:
+    """The filters of a list but for the cursor; `divisions` are those within the area that is wanted. Raises Invalid."""
+    found = [c[name] == value for name in ("category", "state") if (value := getattr(wanted, name)) is not None]
+    found += _reported(c, wanted)
     if wanted.changed_since is not None:
-        query = query.where(table.c.changed_at >= _instant("changed_since", wanted.changed_since))
+        found.append(c.changed_at >= _instant("changed_since", wanted.changed_since))
     if wanted.bbox is not None:
         west, south, east, north = _box(wanted.bbox)
-        query = query.where(table.c.lon.between(west, east), table.c.lat.between(south, north))
-    if wanted.cursor is not None:
-        at, case_id = _cursor(wanted.cursor)
-        query = query.where(or_(table.c.changed_at > at, and_(table.c.changed_at == at, table.c.id > case_id)))
-    return query
+        found += [c.lon.between(west, east), c.lat.between(south, north)]
+    if divisions is not None:
+        found.append(c.division.in_(divisions))
+    return found
+
+
+def inside(connection: Connection, table: Table, area: str, chain: Chain) -> list[str]:
+    """The divisions of the rows that lie within `area`."""
+    return [d for d in _divisions(connection, table) if area in chain(d)]
+
+
+def _divisions(connection: Connection, table: Table) -> list[str]:
+    """Every division that occurs: read from one to the next where an index leads there, since reading all rows takes long."""
+    if not any(index.columns.keys()[:1] == ["division"] for index in table.indexes):
+        return list(connection.execute(select(table.c.division).distinct()).scalars())
+    step = select(func.min(table.c.division).label("code")).cte("step", recursive=True)
+    following = select(func.min(table.c.division)).where(table.c.division > step.c.code).scalar_subquery()
+    step = step.union_all(select(following).where(step.c.code.is_not(None)))
+    return list(connection.execute(select(step.c.code).where(step.c.code.is_not(None))).scalars())
 
 
 def _instant(name: str, text: str) -> str:
@@ -98,10 +165,19 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def _cursor(text: str) -> tuple[str, str]:
+def _encoded(order: Order, at: str, case_id: str) -> str:
+    words = (at, case_id) if order == CHANGED else (order.name, at, case_id)
+    return base64.urlsafe_b64encode(" ".join(words).encode()).decode()
+
+
+def _after(cursor: str | None, order: Order) -> tuple[str, str] | None:
+    """The row behind which a page begins. Raises Invalid for what is no cursor of a list in this order."""
+    if cursor is None:
+        return None
     try:
-        at, case_id = base64.urlsafe_b64decode(text.encode()).decode().split(" ")
-        if stamp(datetime.fromisoformat(at)) != at or not case_id.isprintable():
+        words = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        at, case_id = words if order == CHANGED else words[1:]
+        if stamp(datetime.fromisoformat(at)) != at or not case_id.isprintable() or (words[0] != order.name and order != CHANGED):
             raise ValueError
         return at, case_id
     except (ValueError, OverflowError):
@@ -151,6 +227,10 @@ def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> bytes:
     writer = csv.DictWriter(out, columns)
     writer.writeheader()
     for row in rows:
-        # A spreadsheet takes a cell that opens like a formula for one.
-        writer.writerow({k: f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) else v for k, v in row.items()})
+        writer.writerow({k: harmless(v) for k, v in row.items()})
     return out.getvalue().encode()
+
+
+def harmless(value: Any) -> Any:
+    """A value for a cell of a spreadsheet, which takes a text that opens like a formula for one."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
