@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class Runtime:
     where it also starts its loops."""
     measures: list[Callable[[], list[Gauge]]] = field(default_factory=list)
     """What a service adds to the metrics."""
+
+    def now(self) -> datetime:
+        """The process's clock: whoever reads asks the same one that what is written is timed by."""
+        return self.writer.now()
 
     def troubles(self) -> dict[str, str]:
         """Why this process is not ready; empty when it is."""

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import datetime
 from time import perf_counter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.database import Tx, writing
+from shared.database import Tx, now, writing
 from shared.errors import Busy
 from shared.log import later, write
 
@@ -35,8 +36,10 @@ class Undone(Exception):
 class Writer:
     """Runs use cases durably. `submit` answers with a Future that is done after the commit; a full queue raises Busy."""
 
-    def __init__(self, engine: Engine, node: str, *, group: int = 128, bound: int = 2000) -> None:
-        self.engine, self.node, self.group = engine, node, group
+    def __init__(
+        self, engine: Engine, node: str, *, group: int = 128, bound: int = 2000, now: Callable[[], datetime] = now
+    ) -> None:
+        self.engine, self.node, self.group, self.now = engine, node, group, now
         self._queue: queue.Queue[Item | None] = queue.Queue(bound)
         self._closed, self._door = False, threading.Lock()
         self.seconds, self.commits = 0.0, 0
@@ -132,7 +135,7 @@ class Writer:
     def _together(self, batch: list[Item]) -> list[tuple[Future[Any], Any]]:
         """All use cases in one transaction; raises Undone with the first error of any."""
         with self._turn() as connection:
-            tx = Tx(connection, self.node, recorder=later)
+            tx = Tx(connection, self.node, now=self.now, recorder=later)
             try:
                 done = [(future, work(tx)) for work, future in batch]
                 write(connection, tx.pending)
@@ -144,7 +147,7 @@ class Writer:
         """The same with a savepoint each, so that only what fails fails."""
         done: list[tuple[Future[Any], Any]] = []
         with self._turn() as connection:
-            tx = Tx(connection, self.node, recorder=later)
+            tx = Tx(connection, self.node, now=self.now, recorder=later)
             connection.exec_driver_sql("SAVEPOINT whole")
             for work, future in batch:
                 try:

@@ -157,7 +157,7 @@ async def do(
 
     def work(tx: Tx) -> dict[str, Any]:
         row = act(tx, around, case_id, body.action, caller.roles, version=body.version, given=given, who=caller)
-        return queries.now(tx.connection, around, row, caller)
+        return queries.now(tx.connection, around, row, caller, tx.now())
 
     found = await asyncio.wrap_future(here.writer.submit(work))
     return Response(orjson.dumps(found), media_type="application/json")
@@ -166,11 +166,11 @@ async def do(
 @router.get("/cases/{case_id}", response_model=None, responses=answered(CaseFile | CaseNow))
 def one(case_id: Id, here: Here, caller: Annotated[Caller, allow(*STAFF, "integrator")]) -> dict[str, Any]:
     """One case and what the caller may do with it now; staff also see what people wrote, and the clocks explained."""
-    around = here.extra["around"]
+    around, at = here.extra["around"], here.now()
     with reading(here.engine) as connection:
         row = queries.row(connection, case_id)
-        found = queries.now(connection, around, row, caller)
-        return found if caller.platform else found | queries.inside(connection, around, row)
+        found = queries.now(connection, around, row, caller, at)
+        return found if caller.platform else found | queries.inside(connection, around, row, at)
 
 
 @router.get("/cases", responses=documented(CasePage, "application/geo+json", "text/csv"))

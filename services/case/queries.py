@@ -14,7 +14,6 @@ from services.case.tables import cases, quarantine
 from services.case.worktime import Unannounced, WorkCalendar
 from shared.auth import Caller
 from shared.clock import stamp
-from shared.database import now as instant
 from shared.database import reading
 from shared.errors import NotFound
 from shared.listing import Chain, Wanted, page
@@ -46,9 +45,8 @@ def row(connection: Connection, case_id: str) -> dict[str, Any]:
     return dict(found)
 
 
-def now(connection: Connection, around: Surroundings, found: dict[str, Any], caller: Caller) -> dict[str, Any]:
-    """A case with its light, what the caller may do with it now, and of the rest of his actions why not."""
-    at = instant()
+def now(connection: Connection, around: Surroundings, found: dict[str, Any], caller: Caller, at: datetime) -> dict[str, Any]:
+    """A case with its light at `at`, what the caller may do with it then, and of the rest of his actions why not."""
     policy = around.policy.get(connection)
     roles = policy.widened(caller.roles)
     may: list[str] = []
@@ -63,14 +61,13 @@ def now(connection: Connection, around: Surroundings, found: dict[str, Any], cal
     return shown(found) | {"light": light(found, stamp(at)), "allowed": may, "barred": why}
 
 
-def inside(connection: Connection, around: Surroundings, found: dict[str, Any]) -> dict[str, Any]:
+def inside(connection: Connection, around: Surroundings, found: dict[str, Any], at: datetime) -> dict[str, Any]:
     """What people wrote, who has it, and every clock explained."""
-    return {name: found[name] for name in INSIDE} | {"clocks": _explained(connection, around, found)}
+    return {name: found[name] for name in INSIDE} | {"clocks": _explained(connection, around, found, at)}
 
 
-def _explained(connection: Connection, around: Surroundings, found: dict[str, Any]) -> list[dict[str, Any]]:
-    at, calendar = instant(), around.calendar.get(connection)
-    listed = []
+def _explained(connection: Connection, around: Surroundings, found: dict[str, Any], at: datetime) -> list[dict[str, Any]]:
+    calendar, listed = around.calendar.get(connection), []
     for stage, kept in (found["clocks"] or {}).items():
         one = clock.of_json(kept)
         listed.append(
