@@ -160,7 +160,7 @@ WORKFLOW: tuple[Step, ...] = (
     *_everywhere((*BEFORE_FILING, *FILED), "supervise", None, "leader administrator", "", "督办", "supervise",
                  needs="opinion reply_by"),
     *_everywhere((*BEFORE_FILING, *FILED), "reply_supervision", None, "acceptor shift_supervisor dispatcher department", "",
-                 "督办回复", "answer the supervision", guards="supervised", needs="opinion"),
+                 "督办回复", "answer the supervision", guards="my_department supervised", needs="opinion"),
     *_everywhere(FILED, "force_close", "forced", "administrator", "-dispatch -handling -check -closing", "强制结案",
                  "force the end", needs="opinion"),
 )  # fmt: skip

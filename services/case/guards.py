@@ -38,9 +38,11 @@ def _verified(row: Row, now: Moment) -> None:
 
 
 def _my_department(row: Row, now: Moment) -> None:
-    if not now.roles & {"department", "handler"} or now.roles & {"administrator", "integrator"} or not now.who.departments:
+    """The lead speaks for the case; of a department that helps only the handlers work on it."""
+    if now.roles - {"department", "handler"} or not now.who.departments:
         return
-    if not now.who.departments & {row["department"], *(row["helpers"] or ())}:
+    helping = () if "department" in now.roles else row["helpers"] or ()
+    if not now.who.departments & {row["department"], *helping}:
         raise Forbidden("this case lies with another department")
 
 
@@ -130,7 +132,7 @@ class Guard:
 
 GUARDS: dict[str, Guard] = {
     "verified": Guard(_verified, "须经核实的渠道先核实", "reports of some channels are verified on the spot first"),
-    "my_department": Guard(_my_department, "限承办部门", "by a department that has the case"),
+    "my_department": Guard(_my_department, "限主办部门（其协办部门的处置人员可处置）", "by the department in the lead, or a handler of one that helps"),
     "mine": Guard(_mine, "限被指派的处置人员", "by the handler it is assigned to"),
     "not_overdue": Guard(_not_overdue, "未超期", "not after the deadline"),
     "postponable": Guard(_postponable, "延期次数未用完", "not more often than the policy allows"),
