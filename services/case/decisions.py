@@ -32,7 +32,9 @@ from contracts.case import (
 )
 from services.case import domain
 from services.case.effects import Clocks
-from services.case.intake import Surroundings, about, classify, position
+from services.case.intake import about, classify, position
+from services.case.routing import Routing
+from services.case.rulebook import decide
 from services.case.worktime import Limit, due
 from shared.auth import Caller
 from shared.clock import civil_day, stamp, unstamp
@@ -47,7 +49,7 @@ class Act:
     """One step while it is taken: the case as it was, the row of the table, what was said, the clocks after the step."""
 
     tx: Tx
-    around: Surroundings
+    around: Routing
     row: dict[str, Any]
     step: domain.Step
     at: datetime
@@ -128,6 +130,9 @@ def _file(a: Act) -> Decided:
     end = a.given.get("due") or due(a.clocks.calendar, a.at, Limit.parse(condition.limit))
     changes = {"filed_at": stamp(a.at), "due_at": stamp(end), "condition": condition.code, "limit": condition.limit,
                "pending": None}  # fmt: skip
+    if "integrator" not in a.step.roles & a.who.roles:
+        # Where a platform files, it also dispatches: nobody here is asked where the case should go.
+        changes["rule"] = decide(a.tx, a.around, a.row | changes, a.at).record()
     return changes, [CaseFiled(**a.about, due=end, condition=condition.code if code else None)]
 
 
@@ -146,8 +151,7 @@ def _dispatch(a: Act) -> Decided:
         raise Invalid("to dispatch needs a department", field="/department")
     again = a.row["failed_check"] and wanted == a.row["department"]
     helpers = [h for h in a.given.get("helpers") or () if h != wanted]
-    changes = {"department": wanted, "helpers": helpers or None, "handler": None, "failed_check": False, "checked_by": None,
-               "hands": a.row["hands"] if wanted == a.row["department"] else None}  # fmt: skip
+    changes = {"department": wanted, "helpers": helpers or None, "handler": None, "failed_check": False, "checked_by": None}
     facts: list[Fact] = [CaseReworked(**a.about)] if again else []
     return changes, [*facts, CaseDispatched(**a.about, department=wanted, due=a.clocks.due)]
 
