@@ -35,8 +35,8 @@ OPEN: frozenset[State] = frozenset((*BEFORE_FILING, *FILED, "self_handled"))
 
 STAGE_OF: dict[State, Stage] = {
     "reported": "acceptance", "self_handled": "acceptance", "verifying": "verification", "accepted": "filing",
-    "filed": "dispatch", "void_asked": "dispatch", **dict.fromkeys(WITH_DEPARTMENT, "handling"), "handled": "closing", "checking": "check",
-    "checked": "closing",
+    "filed": "dispatch", "void_asked": "dispatch", **dict.fromkeys(WITH_DEPARTMENT, "handling"), "handled": "closing",
+    "checking": "check", "checked": "closing",
 }  # fmt: skip
 """Whose clock counts while a case is in a state."""
 
@@ -147,7 +147,8 @@ WORKFLOW: tuple[Step, ...] = (
     _row("appealed", "endorse", "appeal_review", "dispatcher", "", "申诉初审同意", "support the appeal"),
     _row("appealed", "deny", "closed", "dispatcher", "", "申诉初审不同意", "deny the appeal", needs="opinion"),
     _row("appeal_review", "grant", "closed", "acceptor", "", "申诉终审同意", "grant the appeal", guards="other_reviewer"),
-    _row("appeal_review", "deny", "closed", "acceptor", "", "申诉终审不同意", "deny the appeal", needs="opinion"),
+    _row("appeal_review", "deny", "closed", "acceptor", "", "申诉终审不同意", "deny the appeal", guards="other_reviewer",
+         needs="opinion"),
     _row("closed", "reopen", "accepted", "reporter", "+filing", "要求重办", "reopen", guards="reopenable", needs="opinion"),
     _row("merged", "unmerge", "before", "acceptor shift_supervisor dispatcher", "", "撤销并案", "undo the merging"),
     _row("reported", "join", "merged", "reporter", "", "我也遇到", "me too", needs="into"),
