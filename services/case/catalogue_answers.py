@@ -13,7 +13,7 @@ from services.case.entries import CODE, Category, Condition, Content, Department
 from services.case.questions import DAY, Question
 from services.case.texts import plain
 
-Note = Annotated[str, AfterValidator(plain), Field(max_length=500)]
+Note = Annotated[str, Field(max_length=500), AfterValidator(plain)]
 
 
 def written_day(value: object) -> object:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from contracts.base import IDENT, SHORT
 from services.case.limits import Limit
-from services.case.questions import Question
+from services.case.questions import Question, filled
 from services.case.questions import faults as of_questions
 from services.case.texts import plain
 from shared.errors import Invalid
@@ -20,9 +20,9 @@ MOST_CONDITIONS, MOST_QUESTIONS = 50, 30
 CODE = "[EP][0-9]{2}[0-9]{2,3}"
 
 Kind = Literal["part", "event"]
-Name = Annotated[str, AfterValidator(plain), Field(min_length=1, max_length=120)]
-Words = Annotated[str, AfterValidator(plain), Field(min_length=1, max_length=500)]
-Maybe = Annotated[str, AfterValidator(plain), Field(max_length=500)]
+Name = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(filled)]
+Words = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(filled)]
+Maybe = Annotated[str, Field(max_length=500), AfterValidator(plain)]
 """A text that a list may come without, such as the English one."""
 Office = Annotated[str, Field(pattern=f"^{IDENT}$")]
 

@@ -19,7 +19,19 @@ LONGEST = 500
 LARGEST = 1e15
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-Name = Annotated[str, AfterValidator(plain), Field(min_length=1, max_length=200)]
+
+
+def filled(text: str) -> str:
+    """A plain text that says something. Raises ValueError."""
+    if not (text := plain(text)):
+        raise ValueError("must not be empty")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(filled)]
+Second = Annotated[str, Field(max_length=200), AfterValidator(plain)]
+"""The same in English; empty where nobody wrote it."""
+Unit = Annotated[str, Field(min_length=1, max_length=20), AfterValidator(filled)]
 Key = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
 Answer: TypeAlias = str | int | float | bool | list[str]
 
@@ -30,7 +42,7 @@ class Option(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     code: Key
     zh: Name
-    en: Annotated[str, AfterValidator(plain), Field(max_length=200)] = ""
+    en: Second = ""
 
 
 class Shown(BaseModel):
@@ -48,11 +60,11 @@ class Question(BaseModel):
     key: Key = Field(examples=["lanes_blocked"])
     kind: Kind
     zh: Name
-    en: Annotated[str, AfterValidator(plain), Field(max_length=200)] = ""
+    en: Second = ""
     required: bool = False
     minimum: float | None = Field(None, allow_inf_nan=False, description="of a number")
     maximum: float | None = Field(None, allow_inf_nan=False, description="of a number")
-    unit: Annotated[str, AfterValidator(plain), Field(max_length=20)] | None = Field(None, description="of a number")
+    unit: Unit | None = Field(None, description="of a number")
     options: Annotated[tuple[Option, ...], Field(strict=False, max_length=30)] = ()
     shown: Shown | None = Field(None, description="asked only then; without it always")
 

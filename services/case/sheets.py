@@ -18,7 +18,7 @@ from shared.errors import Invalid
 
 FILE = "/file"
 LARGEST_UNPACKED = 20 * 1024 * 1024
-MOST_PARTS, MOST_SHEETS, MOST_ROWS, MOST_COLUMNS = 300, 20, 20_000, 60
+MOST_PARTS, MOST_SHEETS, MOST_ROWS, MOST_COLUMNS = 300, 20, 10_000, 60
 PLAINLY_PACKED = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 LINKED = (".xml", ".rels", ".vml")
 

@@ -84,9 +84,14 @@ def _questions(content: Content) -> Iterator[Row]:
         for q in category.questions:
             yield {
                 "code": category.code, "key": q.key, "ask": q.kind, "question_zh": q.zh, "question_en": q.en,
-                "required": said(q.required), "minimum": q.minimum, "maximum": q.maximum, "unit": q.unit,
+                "required": said(q.required), "minimum": _exact(q.minimum), "maximum": _exact(q.maximum), "unit": q.unit,
                 "options": options_text(q.options), "shown": shown_text(q.shown),
             }  # fmt: skip
+
+
+def _exact(number: float | None) -> str | float | None:
+    """A number as a spreadsheet keeps it, to 15 digits; one with more stands there as a text."""
+    return number if number is None or float(f"{number:.15g}") == number else repr(number)
 
 
 def _departments(content: Content) -> Iterator[Row]:
