@@ -14,6 +14,8 @@ from services.case.catalogue import Catalogues
 from services.case.commands import Report, act, report
 from services.case.editions import catalogue_of
 from services.case.policy import Policy, kept
+from services.case.rulebook import routes
+from services.case.rulesets import RuleSets
 from services.case.worktime import WorkCalendar
 from shared.database import Tx
 from shared.errors import Invalid
@@ -31,7 +33,7 @@ class Spot:
 
 def _category(code: str, *limits: str) -> dict[str, Any]:
     conditions = [
-        {"code": str(n), "zh": "坏了", "en": "broken", "limit": limit, "closing_zh": "好了", "closing_en": "mended", "department": "lamps"}
+        {"code": str(n), "zh": "坏了", "en": "broken", "limit": limit, "closing_zh": "好了", "department": "lamps"}
         for n, limit in enumerate(limits, 1)
     ]
     return {"code": code, "zh": code, "en": code, "conditions": conditions}
@@ -65,6 +67,7 @@ class Around:
         default_factory=lambda: catalogue_of({"edition": "test", "content": CONTENT}, ("99",))
     )
     policy: Kept[Policy] = field(default_factory=kept)
+    routes: Kept[RuleSets] = field(default_factory=routes)
 
     def locate(self, lon: float, lat: float) -> Spot:
         if not 0 <= lon <= 10:

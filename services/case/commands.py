@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
@@ -14,8 +15,10 @@ from services.case import clock, domain
 from services.case.decisions import Act
 from services.case.effects import Clocks
 from services.case.guards import GUARDS, Moment
-from services.case.intake import LEEWAY, Report, Surroundings, report
+from services.case.intake import LEEWAY, Report, report
 from services.case.joining import DECIDE
+from services.case.photos import has
+from services.case.routing import Routing
 from services.case.tables import cases, steps
 from shared import audit
 from shared.auth import Caller
@@ -23,7 +26,7 @@ from shared.clock import civil_day, stamp, unstamp
 from shared.database import Tx
 from shared.errors import Conflict, Invalid, NotFound
 
-__all__ = ["LEEWAY", "Report", "Surroundings", "act", "report"]
+__all__ = ["LEEWAY", "Report", "Routing", "act", "report"]
 
 _FIND = select(cases).where(cases.c.id == bindparam("case"))
 _CHANGE = update(cases).where(cases.c.id == bindparam("case"), cases.c.version == bindparam("seen"))
@@ -36,7 +39,7 @@ _SINCE = (
 
 
 def act(
-    tx: Tx, around: Surroundings, case_id: str, action: domain.Action, roles: frozenset[str], *,
+    tx: Tx, around: Routing, case_id: str, action: domain.Action, roles: frozenset[str], *,
     version: int | None = None, at: datetime | None = None, given: Mapping[str, Any] | None = None, who: Caller | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Take one step of the workflow; answers the row as it is then.
@@ -54,7 +57,7 @@ def act(
     _in_order(tx, row, at)
     who = who or Caller("node", roles)
     mine = roles & step.roles
-    moment = Moment(who, mine, at, policy, given)
+    moment = Moment(who, mine, at, policy, given, partial(has, tx.connection, case_id))
     _permit(step, row, moment, given)
     clocks = Clocks.of(around.calendar.get(tx.connection), policy, at, row["clocks"])
     known = given.get("department") == row["department"] or action != "dispatch"
@@ -71,10 +74,20 @@ def act(
     for fact in (*_ended(deed, around), *facts):
         tx.state(fact)
     after: dict[str, Any] = row | changes
-    return after
+    return _sent(tx, around, after, at) if action == "file" else after
 
 
-INTEGRATOR = frozenset({"integrator"})
+def _sent(tx: Tx, around: Routing, row: dict[str, Any], at: datetime) -> dict[str, Any]:
+    """A case just filed; dispatched at once where the rule that matched says so, by the rule and not by whoever filed."""
+    rule = row["rule"]
+    if not (rule and rule["automatic"] and rule["department"]):
+        return row
+    who = Caller(f"rule:{rule['rule']}", DISPATCHER)
+    said = {"department": rule["department"], "helpers": rule["helping"]}
+    return act(tx, around, row["id"], "dispatch", DISPATCHER, at=at, given=said, who=who)
+
+
+INTEGRATOR, DISPATCHER = frozenset({"integrator"}), frozenset({"dispatcher"})
 
 
 def find(tx: Tx, case_id: str) -> dict[str, Any]:
@@ -141,7 +154,7 @@ def told(value: Any) -> Any:
     return stamp(value) if isinstance(value, datetime) else value
 
 
-def _ended(deed: Act, around: Surroundings) -> list[Fact]:
+def _ended(deed: Act, around: Routing) -> list[Fact]:
     """What the step says of the clocks that it ended."""
     day = civil_day(deed.at, around.zone)
     return [

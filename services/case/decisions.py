@@ -128,8 +128,8 @@ def _file(a: Act) -> Decided:
     with about("/condition"):
         condition = category.condition(code)
     end = a.given.get("due") or due(a.clocks.calendar, a.at, Limit.parse(condition.limit))
-    changes = {"filed_at": stamp(a.at), "due_at": stamp(end), "condition": condition.code, "limit": condition.limit,
-               "pending": None}  # fmt: skip
+    changes: dict[str, Any] = {"filed_at": stamp(a.at), "due_at": stamp(end), "condition": condition.code,
+                               "limit": condition.limit, "pending": None}  # fmt: skip
     if "integrator" not in a.step.roles & a.who.roles:
         # Where a platform files, it also dispatches: nobody here is asked where the case should go.
         changes["rule"] = decide(a.tx, a.around, a.row | changes, a.at).record()

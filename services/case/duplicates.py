@@ -78,9 +78,9 @@ def near(connection: Connection, around: Surroundings, what: Where) -> list[dict
         {"south": what.lat - high, "north": what.lat + high, "west": what.lon - wide, "east": what.lon + wide, "family": family,
          "beyond": family + "\x7f", "since": stamp(what.at - span), "until": stamp(what.at + span), "but": what.but},
     ).mappings()  # fmt: skip
-    found = {r["id"]: _measured(r, what) for r in rows}
+    found = {r["id"]: _measured(dict(r), what) for r in rows}
     same = connection.execute(_SAME_PART, {"part": what.part, "but": what.but}).mappings() if what.part else ()
-    first = {r["id"]: _measured(r, what) for r in same}
+    first = {r["id"]: _measured(dict(r), what) for r in same}
     others = [r for r in found.values() if r["metres"] <= limits.metres and r["id"] not in first]
     others.sort(key=lambda r: r["metres"] / limits.metres + r["hours"] / limits.hours)
     return [*first.values(), *others][:MANY]
@@ -89,7 +89,7 @@ def near(connection: Connection, around: Surroundings, what: Where) -> list[dict
 def _measured(row: Mapping[str, Any], what: Where) -> dict[str, Any]:
     apart = abs(what.at - unstamp(row["reported_at"]))
     distance = metres(what.lon, what.lat, row["lon"], row["lat"])
-    return dict(row) | {"metres": round(distance, 1), "hours": round(apart / timedelta(hours=1), 2)}
+    return {**row, "metres": round(distance, 1), "hours": round(apart / timedelta(hours=1), 2)}
 
 
 def behind(connection: Connection, case_id: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from contracts.case import CaseReported, Channel, Located, Place, Provenance
-from services.case import questions
+from services.case import postings, questions
 from services.case.catalogue import Catalogues
 from services.case.effects import Clocks
 from services.case.entries import Category
@@ -182,6 +182,7 @@ def report(
         "reported_at": stamp(at), "last_at": stamp(at), "changed_at": stamp(tx.now()), **_clocks(tx, around, what, at),
     }  # fmt: skip
     tx.execute(_ADD, row)
+    postings.index(tx, row)
     if who is not None:
         audit.note(tx, who.name, who.roles, "report", "case", row["id"])
     tx.state(

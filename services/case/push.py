@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from contracts.base import Instant
 from contracts.case import Channel, Provenance
 from services.case import domain
-from services.case.commands import Report, Surroundings, act, report
+from services.case.commands import Report, Routing, act, report
 from services.case.tables import cases, platform_cases, pushed, quarantine
 from shared.auth import Caller
 from shared.clock import stamp
@@ -109,7 +109,7 @@ _RELEASE = (
 )
 
 
-def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any]:
+def take(tx: Tx, around: Routing, platform: str, raw: Any) -> dict[str, Any]:
     """Take one event: {id, outcome: accepted | duplicate | refused, case?, field?, reason?}. Never raises for a bad item.
 
     A refused item is kept in the quarantine in this same transaction and leaves nothing else behind.
@@ -125,7 +125,7 @@ def take(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any
     return result
 
 
-def again(tx: Tx, around: Surroundings, item: str, raw: Any = None) -> dict[str, Any]:
+def again(tx: Tx, around: Routing, item: str, raw: Any = None) -> dict[str, Any]:
     """Try what waits as `item` again, as it is or corrected to `raw`; answers as `take` does. Raises NotFound.
 
     Once it is taken the item is done, whatever id the correction gave it; refused again it stays the same item, as last tried.
@@ -141,7 +141,7 @@ def again(tx: Tx, around: Surroundings, item: str, raw: Any = None) -> dict[str,
     return result
 
 
-def _tried(tx: Tx, around: Surroundings, platform: str, raw: Any) -> dict[str, Any]:
+def _tried(tx: Tx, around: Routing, platform: str, raw: Any) -> dict[str, Any]:
     """What becomes of an event; one that is refused leaves nothing behind."""
     name = raw.get("id") if isinstance(raw, dict) else None
     # Anything else would be sent back as it came, however deep it is nested.
@@ -204,7 +204,7 @@ def _known(tx: Tx, event: Event, raw: Any) -> str | None:
     return str(row.case_id)
 
 
-def _apply(tx: Tx, around: Surroundings, event: Event, raw: Any) -> str:
+def _apply(tx: Tx, around: Routing, event: Event, raw: Any) -> str:
     shape, action = SHAPES[event.type]
     try:
         data = shape.model_validate(event.data)
@@ -241,7 +241,7 @@ def _platform(event: Event) -> Caller:
     return Caller(event.source[:120], ROLE, event.source)
 
 
-def _step(tx: Tx, around: Surroundings, case_id: str, action: domain.Action, event: Event, given: dict[str, Any]) -> None:
+def _step(tx: Tx, around: Routing, case_id: str, action: domain.Action, event: Event, given: dict[str, Any]) -> None:
     """Take the step; a platform that only tells the end has the steps before it stated at the same moment."""
     path: list[domain.Action] = [action]
     if action == "close":

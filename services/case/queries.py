@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, select
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, Engine, bindparam, select
 from services.case import clock, domain
 from services.case.guards import Moment, barred, light
 from services.case.intake import Surroundings
+from services.case.photos import has
 from services.case.tables import cases, quarantine
 from services.case.worktime import Unannounced, WorkCalendar
 from shared.auth import Caller
@@ -49,11 +51,12 @@ def now(connection: Connection, around: Surroundings, found: dict[str, Any], cal
     """A case with its light at `at`, what the caller may do with it then, and of the rest of his actions why not."""
     policy = around.policy.get(connection)
     roles = policy.widened(caller.roles)
+    photos = partial(has, connection, found["id"])
     may: list[str] = []
     why: dict[str, str] = {}
     for step in domain.steps(found["state"]):
         if mine := step.roles & roles:
-            reason = barred(step.guards, found, Moment(caller, mine, at, policy, {}))
+            reason = barred(step.guards, found, Moment(caller, mine, at, policy, {}, photos))
             if reason is None:
                 may.append(step.action)
             else:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 from sqlalchemy import bindparam, delete, select
 
-from services.case.commands import Surroundings, act
+from services.case.commands import Routing, act
 from services.case.tables import cases, requests
 from shared.auth import Caller
 from shared.clock import stamp, unstamp
@@ -32,7 +32,7 @@ _DUE = (
 )
 
 
-def wake(tx: Tx, around: Surroundings) -> int:
+def wake(tx: Tx, around: Routing) -> int:
     """Resume 恢复 the suspended cases whose day has come; answers how many.
 
     The clock goes on from that day and not from when a node that was down comes to it.
