@@ -242,6 +242,11 @@ def _fail_check(a: Act) -> Decided:
 
 
 def _close(a: Act) -> Decided:
+    if code := a.given.get("closing"):
+        filed = civil_day(unstamp(a.row["filed_at"]), a.around.zone)
+        category, _ = classify(a.around, a.tx.connection, a.row["category"], date.fromisoformat(filed))
+        with about("/closing"):
+            category.condition(code)
     kept = domain.on_time(unstamp(a.row["handled_at"]), unstamp(a.row["due_at"]))
     fact = CaseClosed(**a.about, on_time=kept, opened=_opened(a), means=a.given.get("means"))
     return {"ended_at": stamp(a.at), "on_time": kept, "means": a.given.get("means"), "reply_by": None}, [fact]

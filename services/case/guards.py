@@ -132,7 +132,9 @@ class Guard:
 
 GUARDS: dict[str, Guard] = {
     "verified": Guard(_verified, "须经核实的渠道先核实", "reports of some channels are verified on the spot first"),
-    "my_department": Guard(_my_department, "限主办部门（其协办部门的处置人员可处置）", "by the department in the lead, or a handler of one that helps"),
+    "my_department": Guard(
+        _my_department, "限主办部门（协办部门的处置人员可处置）", "by the department in the lead, or a handler of one that helps"
+    ),
     "mine": Guard(_mine, "限被指派的处置人员", "by the handler it is assigned to"),
     "not_overdue": Guard(_not_overdue, "未超期", "not after the deadline"),
     "postponable": Guard(_postponable, "延期次数未用完", "not more often than the policy allows"),
