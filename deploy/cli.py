@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy import client, issuer, views
+from deploy import audit, client, issuer, views
 from deploy.mapping import Mapping
 from deploy.migrate import migrate as migrate_engine
 from deploy.render import render
@@ -30,6 +30,7 @@ app = typer.Typer(
     help="City services on three tiers: run a federation, a node, and look after them.", no_args_is_help=True,
     pretty_exceptions_enable=False,
 )  # fmt: skip
+app.add_typer(audit.app, name="audit")
 console = Console()
 TopologyFile = Annotated[Path, typer.Argument(help="the federation's topology file", exists=True, dir_okay=False)]
 State = Annotated[Path, typer.Option(help="folder that holds all data")]

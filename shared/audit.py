@@ -13,6 +13,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -55,6 +56,17 @@ class Head(NamedTuple):
 
     size: int
     chain: bytes
+
+    @classmethod
+    def parse(cls, written: str) -> Head:
+        """From what `str` gives. Raises ValueError."""
+        size, _, chain = written.strip().partition(":")
+        if not size.isdecimal() or len(chain) != 2 * len(GENESIS):
+            raise ValueError("a head is written as SIZE:CHAIN, with 64 hexadecimal digits")
+        return cls(int(size), bytes.fromhex(chain))
+
+    def __str__(self) -> str:
+        return f"{self.size}:{self.chain.hex()}"
 
 
 EMPTY = Head(0, GENESIS)
@@ -179,3 +191,23 @@ def verify(engine: Engine, seen: Head = EMPTY) -> Checked:
         if connection.execute(select(entries.c.id).where(entries.c.id < 1).limit(1)).first():
             return Checked(last, "an entry stands before the first one")
     return Checked(last, "" if kept else f"the entries from {last.size + 1} to {seen.size} are missing, which were seen before")
+
+
+def seen(path: Path) -> Head:
+    """The head that was written down last, nothing where none was. Raises ValueError."""
+    return Head.parse(path.read_text()) if path.exists() else EMPTY
+
+
+def write_down(engine: Engine, path: Path) -> None:
+    """Write the head into a file beside the database, so that entries cannot be cut off its end by whoever has only that.
+
+    A head that the log does not lead up to any more is left as it is: somebody has to look.
+    """
+    before = seen(path)
+    with reading(engine) as connection:
+        now = head(connection)
+        there = connection.execute(select(entries.c.chain).where(entries.c.id == before.size)).scalar()
+    if now.size > before.size and (before == EMPTY or (there is not None and bytes(there) == before.chain)):
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.write_text(f"{now}\n")
+        fresh.replace(path)

@@ -62,7 +62,7 @@ class Retention(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     days: int = Field(default=90, ge=1, le=3650, description="days after a case's end: call-back and objections included")
     keys: Path | None = Field(default=None, description="file of the keys; keys.db among the secrets where none is named")
-    vacuum_bytes: int = Field(default=1 << 30, description="a larger SQLite database is not rewritten by itself after erasures")
+    vacuum_bytes: int = Field(default=1 << 29, description="a larger SQLite database is not rewritten by itself after erasures")
 
 
 class Bucket(BaseModel):
@@ -102,6 +102,11 @@ class Node(BaseModel):
     def keys(self) -> Path:
         """Beside the other secrets, so that a backup of the database does not hold it."""
         return self.retention.keys or self.secrets / "keys.db"
+
+    @property
+    def audit_head(self) -> Path:
+        """Where the head of the audit log is written down, apart from the log."""
+        return self.secrets / "audit.head"
 
     @property
     def tz(self) -> ZoneInfo:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from pydantic import BaseModel, Field
 
 from services.case.api import Here
@@ -15,9 +18,26 @@ from shared.auth import Caller, allow
 from shared.clock import stamp
 from shared.database import reading
 from shared.errors import Invalid
-from shared.web import refuse_unknown
+from shared.web import Runtime, refuse_unknown
 
-router = APIRouter(prefix="/api/case/v1", tags=["case"])
+PAUSE = 10.0
+
+
+@asynccontextmanager
+async def life(app: FastAPI) -> AsyncIterator[None]:
+    """Writes the head of the log down beside the database, every ten seconds."""
+    here: Runtime = app.state.runtime
+
+    async def turn() -> None:
+        await asyncio.to_thread(audit.write_down, here.engine, here.node.audit_head)
+        await asyncio.sleep(PAUSE)
+
+    here.loops.start("audit", turn)
+    yield
+    here.loops.drop("audit")
+
+
+router = APIRouter(prefix="/api/case/v1", tags=["case"], lifespan=life)
 Code = Annotated[str | None, Query(max_length=80, pattern=CODE_PATTERN)]
 
 

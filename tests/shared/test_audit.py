@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
+from typer.testing import CliRunner
 
+from deploy.cli import app
+from deploy.migrate import migrate
+from deploy.render import render
 from shared import audit
 from shared.database import Tx, open_engine, reading, writing
+from shared.settings import load
 from shared.writer import Writer
+from tests import served
 
 MANY = 40
 
@@ -165,6 +171,52 @@ def test_entries_cut_off_or_written_anew_are_found_by_an_earlier_head(engine: En
         for n in range(5):
             note(Tx(connection, "650102"), f"other{n}")
     assert audit.verify(engine).fault == "" and "written anew" in audit.verify(engine, head).fault
+
+
+def test_a_head_is_written_down_and_never_over_one_that_is_gone(engine: Engine, tmp_path: Path) -> None:
+    """What the loop of a node does: it goes forward with the log, and stays where the log was cut."""
+    path = tmp_path / "audit.head"
+    audit.write_down(engine, path)
+    assert audit.seen(path) == audit.EMPTY
+    first = filled(engine)
+    audit.write_down(engine, path)
+    assert audit.seen(path) == first == audit.Head.parse(str(first))
+    second = filled(engine)
+    audit.write_down(engine, path)
+    assert audit.seen(path) == second
+    forge(engine, "DELETE FROM audit_entries WHERE id > 70")
+    audit.write_down(engine, path)
+    filled(engine)
+    audit.write_down(engine, path)
+    assert audit.seen(path) == second and "written anew" in audit.verify(engine, audit.seen(path)).fault
+    for wrong in ("", "12", "x:00", f"1:{'0' * 63}", f"1:{'g' * 64}"):
+        with pytest.raises(ValueError):
+            audit.Head.parse(wrong)
+
+
+def test_the_command_checks_a_node(tmp_path: Path) -> None:
+    """With the head beside the database, with one from a piece of paper, and after somebody was at the log."""
+    file = render(served.topology(), served.LEAF, tmp_path)
+    node = load(file)
+    engine = open_engine(node.database_url)
+    migrate(engine)
+    head = filled(engine)
+    audit.write_down(engine, node.audit_head)
+
+    def sanji(*more: str) -> tuple[int, str]:
+        answer = CliRunner().invoke(app, ["audit", "verify", str(file), *more])
+        return answer.exit_code, answer.output
+
+    assert sanji() == (0, f"40 entries prove themselves, held against a head of 40\nhead {head}\nok\n")
+    assert sanji("--since", str(audit.Head(39, audit.GENESIS)))[0] == 1 and sanji("--since", "39")[0] == 2
+    forge(engine, "DELETE FROM audit_entries WHERE id > 30")
+    code, told = sanji()
+    assert code == 1 and "the entries from 31 to 40 are missing" in told
+    forge_again = "UPDATE audit_entries SET actor = 'another' WHERE id = 5"
+    with engine.begin() as connection:
+        connection.execute(text(forge_again))
+    code, told = sanji()
+    assert code == 1 and "the entry 5 is not the one that was written there" in told and "4 entries prove" in told
 
 
 def test_columns_cannot_flow_into_each_other() -> None:
