@@ -122,12 +122,13 @@ def _refuse(a: Act) -> Decided:
 
 def _file(a: Act) -> Decided:
     """Fix the deadline's rule 立案: the condition's limit. The clock starts with the dispatch; until then the deadline is what it
-    would be if the case were dispatched at once."""
+    would be if the case were dispatched at once. Filed anew, by whatever condition, the handling begins anew as well."""
     category, _ = classify(a.around, a.tx.connection, a.row["category"], date.fromisoformat(a.about["day"]))
     code = a.given.get("condition")
     with about("/condition"):
         condition = category.condition(code)
     end = a.given.get("due") or due(a.clocks.calendar, a.at, Limit.parse(condition.limit))
+    a.clocks.running.pop("handling", None)
     changes: dict[str, Any] = {"filed_at": stamp(a.at), "due_at": stamp(end), "condition": condition.code,
                                "limit": condition.limit, "pending": None}  # fmt: skip
     if "integrator" not in a.step.roles & a.who.roles:
