@@ -39,7 +39,7 @@ from services.case.worktime import Limit, due
 from shared.auth import Caller
 from shared.clock import civil_day, stamp, unstamp
 from shared.database import Tx
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 
 Decided = tuple[dict[str, Any], list[Fact]]
 
@@ -171,6 +171,8 @@ def _grant(a: Act) -> Decided:
             return changes, [CasePostponed(**a.about, due=end)]
         case "suspend_asked":
             until = unstamp(a.row["pending"]["until"])
+            if until <= a.at:
+                raise Conflict("the day until which a suspension was asked for has passed: do not suspend", field="/action")
             changes = {"wakes_at": stamp(until), "suspensions": a.row["suspensions"] + 1, "pending": None, "handler": None}
             return changes, [CaseSuspended(**a.about, until=until)]
         case "self_handled":
@@ -258,8 +260,10 @@ def _opened(a: Act) -> str:
 
 
 def _force_close(a: Act) -> Decided:
-    """An end that no work brought: on time only if the deadline had not passed when it came."""
-    kept = domain.on_time(unstamp(a.row["handled_at"]) if a.row["handled_at"] else a.at, unstamp(a.row["due_at"]))
+    """An end that no work brought: on time unless the deadline had passed by then, or by when the handling's clock last ran."""
+    handling = a.clocks.running.get("handling")
+    last = handling.moment(a.at) if handling else a.at
+    kept = domain.on_time(unstamp(a.row["handled_at"]) if a.row["handled_at"] else last, unstamp(a.row["due_at"]))
     fact = CaseClosed(**a.about, on_time=kept, opened=_opened(a), forced=True)
     return {"ended_at": stamp(a.at), "on_time": kept, "wakes_at": None, "pending": None, "reply_by": None}, [fact]
 
