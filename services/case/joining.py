@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from contracts.case import CaseLinked, CaseMerged, CaseUnmerged
+from contracts.case import CaseLinked, CaseMerged, CaseResumed, CaseUnmerged
 from services.case import decisions, domain
 from services.case.decisions import Act, Decided
 from services.case.intake import Report, report
@@ -57,9 +57,14 @@ def _unmerge(a: Act) -> Decided:
     pending = dict(a.row["pending"] or {})
     for stage in pending.pop("held", ()):
         a.clocks.resume(stage)
-    _count(a, a.row["merged_into"], -1 - a.row["joined"])
+    head = a.row["merged_into"]
+    while head is not None:
+        # The case that this one was merged into may itself have been merged since, and brought its reports with it.
+        _count(a, head, -1 - a.row["joined"])
+        head = a.tx.execute(select(cases.c.merged_into).where(cases.c.id == head)).scalar()
     changes = {"merged_into": None, "ended_at": None, "before": pending.pop("before", None), "pending": pending or None}
-    return changes, [CaseUnmerged(**a.about, state=a.row["before"])]
+    goes_on = [CaseResumed(**a.about, due=a.clocks.due)] if a.clocks.moved and a.clocks.due else []
+    return changes, [CaseUnmerged(**a.about, state=a.row["before"]), *goes_on]
 
 
 GIVEN = frozenset(f.name for f in fields(Report)) & {"category", "lon", "lat", "cell", "part", "text", "place", "answers"}
