@@ -32,6 +32,7 @@ def render(topology: Topology, code: str, base: Path) -> Path:
         ),
         port=spec.port, ports=spec.service_ports,
         pack=pack, secrets=folder / "secrets", objects=spec.objects or folder / "objects", demo=topology.demo,
+        mail=spec.mail, outgoing=spec.outgoing,
     )  # fmt: skip
     if topology.demo:
         issuer.trust(base, folder / "secrets")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.base import Code
 from shared.errors import Invalid
-from shared.settings import Above, Below, Bucket, Names
+from shared.settings import Above, Below, Bucket, Mail, Names, Outgoing
 
 SERVICES = ("case", "grid", "evaluation", "web")
 
@@ -29,6 +29,8 @@ class Spec(BaseModel):
     database_url: str | None = None
     objects: Bucket | None = Field(default=None, description="bucket for photos; without one they lie in the node's own folder")
     uplink: str | None = Field(default=None, pattern=r"^[0-9A-Za-z.:-]+$", description="host:port of the parent's link listener")
+    mail: Mail | None = None
+    outgoing: Outgoing = Outgoing()
 
     @property
     def url(self) -> str:
@@ -56,19 +58,21 @@ class Spec(BaseModel):
 
 
 class Topology(BaseModel):
-    """A federation: its pack and its nodes, parents before children. `zone` and `calendar` hold for nodes that name none."""
+    """A federation: its pack and its nodes, parents before children. `zone`, `calendar` and `mail` hold for nodes that
+    name none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     pack: Path
     demo: bool = False
     zone: str = "UTC"
     calendar: str = "none"
+    mail: Mail | None = None
     nodes: tuple[Spec, ...]
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        common = {name: values.get(name, cls.model_fields[name].default) for name in ("zone", "calendar")}
+        common = {name: values.get(name, cls.model_fields[name].default) for name in ("zone", "calendar", "mail")}
         nodes = [common | node if isinstance(node, dict) else node for node in values.get("nodes", [])]
         return values | {"nodes": nodes}
 

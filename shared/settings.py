@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Names(BaseModel):
@@ -75,6 +77,42 @@ class Bucket(BaseModel):
     key: str = Field(default="objects", pattern=r"^[0-9A-Za-z_-]+$", description="name of that file")
 
 
+class Mail(BaseModel):
+    """The mail server that takes what the node sends to its own staff."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    host: str = Field(min_length=1)
+    port: int = Field(default=587, ge=1, le=65535)
+    sender: str = Field(pattern=r"^[!-?A-~]+@[0-9A-Za-z.-]+$", description="the address that mails come from")
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str | None = None
+    password_file: str = Field(default="mail", pattern=r"^[0-9A-Za-z_-]+$", description="file among the secrets")
+
+    @model_validator(mode="after")
+    def _sealed(self) -> Mail:
+        if self.user and self.tls == "none":
+            raise ValueError("a password is not sent without TLS")
+        return self
+
+
+class Outgoing(BaseModel):
+    """What the node may call outside, and for how long it tries."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    networks: tuple[str, ...] = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="networks inside that webhooks may reach, plain http included; everything else only outside and over https",
+    )
+    patience_days: float = Field(default=3, gt=0, le=30, description="after so long without success it is given up")
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+
 class Node(BaseModel):
     """One administrative unit as its processes see it. Nothing here says on which tier it stands."""
 
@@ -97,6 +135,8 @@ class Node(BaseModel):
     demo: bool = False
     limits: Limits = Limits()
     retention: Retention = Retention()
+    mail: Mail | None = None
+    outgoing: Outgoing = Outgoing()
 
     @property
     def keys(self) -> Path:
