@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any
 
 from contracts.base import Fact
@@ -31,45 +30,21 @@ from contracts.case import (
     CaseWithdrawn,
 )
 from services.case import domain
-from services.case.effects import Clocks
+from services.case.deeds import Act, Decided
 from services.case.intake import about, classify, position
-from services.case.routing import Routing
 from services.case.rulebook import decide
 from services.case.worktime import Limit, due
-from shared.auth import Caller
 from shared.clock import civil_day, stamp, unstamp
-from shared.database import Tx
 from shared.errors import Conflict, Invalid
-
-Decided = tuple[dict[str, Any], list[Fact]]
-
-
-@dataclass
-class Act:
-    """One step while it is taken: the case as it was, the row of the table, what was said, the clocks after the step."""
-
-    tx: Tx
-    around: Routing
-    row: dict[str, Any]
-    step: domain.Step
-    at: datetime
-    given: Mapping[str, Any]
-    who: Caller
-    clocks: Clocks
-    about: dict[str, Any] = field(init=False)
-    noted: dict[str, Any] = field(default_factory=dict)
-    """What the timeline tells beside what was said."""
-
-    def __post_init__(self) -> None:
-        self.about = {"time": self.at, "day": civil_day(self.at, self.around.zone), "case": self.row["id"]}
-
-    def hands(self, *names: str | None) -> list[str]:
-        """Who had a hand in the work so far, and these."""
-        return sorted({*(self.row["hands"] or ()), *(n for n in names if n)})
 
 
 def _nothing(_: Act) -> Decided:
     return {}, []
+
+
+def _over(a: Act) -> dict[str, Any]:
+    """The case has ended: nothing waits for anybody any more, no supervision for its answer either."""
+    return {"ended_at": stamp(a.at), **dict.fromkeys(("pending", "reply_by", "wakes_at"))}
 
 
 def _ask_verification(a: Act) -> Decided:
@@ -117,7 +92,7 @@ def _accept(a: Act) -> Decided:
 def _refuse(a: Act) -> Decided:
     stage = "filing" if a.step.action == "decline" else "acceptance"
     fact = CaseRefused(**a.about | {"reason": a.given.get("reason") or "other", "stage": stage})
-    return {"ended_at": stamp(a.at)}, [fact]
+    return _over(a), [fact]
 
 
 def _file(a: Act) -> Decided:
@@ -160,7 +135,7 @@ def _dispatch(a: Act) -> Decided:
 def _grant(a: Act) -> Decided:
     match a.step.source:
         case "void_asked":
-            return {"ended_at": stamp(a.at)}, [CaseVoided(**a.about)]
+            return _over(a), [CaseVoided(**a.about)]
         case "return_asked":
             given_back = sorted({*(a.row["returned_by"] or ()), a.row["department"]})
             return {"returned_by": given_back, "handler": None}, [CaseReturned(**a.about, origin="handling", to="dispatch")]
@@ -176,7 +151,7 @@ def _grant(a: Act) -> Decided:
             changes = {"wakes_at": stamp(until), "suspensions": a.row["suspensions"] + 1, "pending": None, "handler": None}
             return changes, [CaseSuspended(**a.about, until=until)]
         case "self_handled":
-            return {"ended_at": stamp(a.at)}, [CaseSelfHandled(**a.about)]
+            return _over(a), [CaseSelfHandled(**a.about)]
     return {"appealed": "granted", "pending": None}, [CaseAppealed(**a.about, result="granted")]
 
 
@@ -185,7 +160,7 @@ def _deny(a: Act) -> Decided:
         case "return_asked":
             return {}, _goes_on(a)
         case "self_handled":
-            return {"ended_at": stamp(a.at)}, [CaseRefused(**a.about, reason="other", stage="acceptance")]
+            return _over(a), [CaseRefused(**a.about, reason="other", stage="acceptance")]
         case "appealed" | "appeal_review":
             return {"appealed": "denied", "pending": None}, [CaseAppealed(**a.about, result="denied")]
     return {"pending": None}, []
@@ -252,7 +227,7 @@ def _close(a: Act) -> Decided:
             category.condition(code)
     kept = domain.on_time(unstamp(a.row["handled_at"]), unstamp(a.row["due_at"]))
     fact = CaseClosed(**a.about, on_time=kept, opened=_opened(a), means=a.given.get("means"))
-    return {"ended_at": stamp(a.at), "on_time": kept, "means": a.given.get("means"), "reply_by": None}, [fact]
+    return _over(a) | {"on_time": kept, "means": a.given.get("means")}, [fact]
 
 
 def _opened(a: Act) -> str:
@@ -265,7 +240,7 @@ def _force_close(a: Act) -> Decided:
     last = handling.moment(a.at) if handling else a.at
     kept = domain.on_time(unstamp(a.row["handled_at"]) if a.row["handled_at"] else last, unstamp(a.row["due_at"]))
     fact = CaseClosed(**a.about, on_time=kept, opened=_opened(a), forced=True)
-    return {"ended_at": stamp(a.at), "on_time": kept, "wakes_at": None, "pending": None, "reply_by": None}, [fact]
+    return _over(a) | {"on_time": kept}, [fact]
 
 
 def _supervise(a: Act) -> Decided:
@@ -292,7 +267,7 @@ def _reopen(a: Act) -> Decided:
 
 
 def _withdraw(a: Act) -> Decided:
-    return {"ended_at": stamp(a.at), "pending": None}, [CaseWithdrawn(**a.about)]
+    return _over(a), [CaseWithdrawn(**a.about)]
 
 
 DECIDE: dict[domain.Action, Callable[[Act], Decided]] = {

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from contracts.case import CaseLinked, CaseMerged, CaseResumed, CaseUnmerged
 from services.case import decisions, domain
-from services.case.decisions import Act, Decided
+from services.case.deeds import Act, Decided
 from services.case.intake import Report, report
 from services.case.tables import cases
 from shared.clock import stamp
@@ -31,7 +31,8 @@ def _merge(a: Act) -> Decided:
     held = a.clocks.hold_all()
     a.noted["into"] = head["id"]
     changes = {"merged_into": head["id"], "before": a.row["state"], "ended_at": stamp(a.at),
-               "pending": (a.row["pending"] or {}) | {"held": held, "before": a.row["before"]}}  # fmt: skip
+               "pending": (a.row["pending"] or {}) | {"held": held, "before": a.row["before"], "reply_by": a.row["reply_by"]},
+               "reply_by": None}  # fmt: skip
     return changes, [CaseMerged(**a.about, into=head["id"])]
 
 
@@ -62,7 +63,8 @@ def _unmerge(a: Act) -> Decided:
         # The case that this one was merged into may itself have been merged since, and brought its reports with it.
         _count(a, head, -1 - a.row["joined"])
         head = a.tx.execute(select(cases.c.merged_into).where(cases.c.id == head)).scalar()
-    changes = {"merged_into": None, "ended_at": None, "before": pending.pop("before", None), "pending": pending or None}
+    changes = {"merged_into": None, "ended_at": None, "before": pending.pop("before", None),
+               "reply_by": pending.pop("reply_by", None), "pending": pending or None}  # fmt: skip
     goes_on = [CaseResumed(**a.about, due=a.clocks.due)] if a.clocks.moved and a.clocks.due else []
     return changes, [CaseUnmerged(**a.about, state=a.row["before"]), *goes_on]
 
