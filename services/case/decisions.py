@@ -74,6 +74,8 @@ def _recall(a: Act) -> Decided:
 def _amend(a: Act) -> Decided:
     """Correct category and place before the filing; what is not said stays."""
     given, row = a.given, a.row
+    if not given.keys() & {"category", "lon", "lat", "cell", "part"}:
+        raise Invalid("say what to correct: the category, or the place by a point, a cell or a part", field="/category")
     category = given.get("category") or row["category"]
     _, edition = classify(a.around, a.tx.connection, category, date.fromisoformat(_opened(a)))
     moved = any(given.get(k) is not None for k in ("lon", "lat", "cell", "part"))

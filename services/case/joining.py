@@ -78,13 +78,16 @@ def _split(a: Act) -> Decided:
     if not 1 <= len(parts) <= MANY:
         raise Invalid(f"a case is split into at most {MANY} parts", field="/parts")
     facts = []
-    for said in parts:
+    for n, said in enumerate(parts):
         placed = any(said.get(k) is not None for k in ("lon", "lat", "cell", "part"))
         where = {} if placed else {"lon": a.row["lon"], "lat": a.row["lat"]}
         what = {k: v for k, v in said.items() if k in GIVEN and v is not None}
         about = {"channel": a.row["channel"], "provenance": a.row["provenance"], "dataset": a.row["dataset"],
                  "application": a.row["application"], "category": a.row["category"]}  # fmt: skip
-        child = report(a.tx, a.around, Report(**(about | where | what)), a.at, a.who)
+        try:
+            child = report(a.tx, a.around, Report(**(about | where | what)), a.at, a.who)
+        except Invalid as error:
+            raise Invalid(error.detail, field=f"/parts/{n}{error.field or ''}", **error.extra) from None
         a.tx.execute(update(cases).where(cases.c.id == child["id"]).values(parent=a.row["id"], verified=a.row["verified"]))
         facts.append(CaseLinked(**(a.about | {"case": child["id"]}), to=a.row["id"], how="split"))
         a.noted.setdefault("children", []).append(child["id"])
