@@ -14,6 +14,7 @@ from services.case import (
     catalogue_api,
     contacts_api,
     duplicates_api,
+    enclosures_api,
     photos_api,
     push_api,
     reporters_api,
@@ -28,6 +29,7 @@ PARTS: tuple[APIRouter, ...] = (
     audit_api.router,
     reporters_api.router,
     contacts_api.router,
+    enclosures_api.router,
     catalogue_api.router,
 )  # fmt: skip
 

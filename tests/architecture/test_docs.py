@@ -33,6 +33,7 @@ PUBLIC = {
     "/api/case/v1/calendar/{year}", "/api/case/v1/calendar/periods", "/api/case/v1/deadline", "/api/case/v1/catalogue",
     "/api/case/v1/reports", "/api/case/v1/reports/mine", "/api/case/v1/reports/mine/additions",
     "/api/case/v1/reports/mine/withdrawal", "/api/case/v1/reports/mine/reopening", "/api/case/v1/reports/mine/erasure",
+    "/api/case/v1/reports/mine/photos",
 }  # fmt: skip
 """The reviewed list of routes that anybody may call; it grows only on purpose."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 import secrets
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from sqlalchemy import Engine, select
 
 from services.case import tracking
@@ -147,6 +149,36 @@ def test_what_is_added_is_read_by_staff_and_bounded(node: Served) -> None:
     assert [a["text"] for a in read.json()] == [f"more {n}" for n in range(20)]
     assert followed(node, code)["additions"] == read.json()
     refused(node.client.get(f"{API}/cases/{case}/additions"), 401)
+
+
+def picture(colour: str) -> bytes:
+    """A JPEG that says, outside of its pixels, where and by whom it was taken."""
+    exif = Image.Exif()
+    exif[0x013B] = "taken by 王小明"
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(out, "JPEG", exif=exif, comment=b"13800001234")
+    return out.getvalue()
+
+
+def test_a_reporter_encloses_a_few_photos_that_say_nothing_of_him(node: Served) -> None:
+    case, code = filed(node)
+
+    def enclose(colour: str, code: str = code, **said: str) -> httpx.Response:
+        files = {"file": ("IMG_王小明.jpg", picture(colour), "image/jpeg")}
+        return node.client.post(f"{MINE}/photos", headers={"X-Tracking-Code": code}, files=files, data=said)
+
+    refused(enclose("red", tracking.draw().shown), 404)
+    refused(enclose("red", kind="after"), 422, "/kind")
+    assert enclose("red").json()["kind"] == "near" and enclose("green", kind="far").status_code == 201
+    assert enclose("blue").status_code == 201
+    refused(enclose("black"), 409, "/photos")
+    listed = node.client.get(f"{API}/cases/{case}/photos", headers=node.as_("acceptor")).json()["items"]
+    assert [p["added_by_role"] for p in listed] == ["reporter"] * 3
+    for photo in listed:
+        shown = node.client.get(f"{API}/cases/{case}/photos/{photo['id']}", headers=node.as_("acceptor"))
+        assert shown.status_code == 200 and b"1380000" not in shown.content and "王".encode() not in shown.content
+    assert mine(node, code, "withdrawal").status_code == 200
+    refused(enclose("white"), 409, "/case")
 
 
 def test_a_repeated_filing_is_one_case(node: Served) -> None:
