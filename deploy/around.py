@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from services.case import policy, rulebook
+from services.case import policy, rewards, rulebook
 from services.case.calendar import calendar_of
 from services.case.editions import catalogue_of
 from services.grid.packs import Pack
@@ -29,6 +29,7 @@ class Around:
         self.calendar = calendar_of(node.tz, node.calendar)
         self.catalogue = catalogue_of(pack.standards.published(), node.path)
         self.policy = policy.kept()
+        self.rewards = rewards.kept()
         self.routes = rulebook.routes(rulebook.shipped(node.pack))
         self._code, self._pack = node.code, pack
         self._cells = {c.code: c for c in pack.cells.cells}

@@ -9,11 +9,13 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
+from services.case import rewards
 from services.case.calendar import calendar_of
 from services.case.catalogue import Catalogues
 from services.case.commands import Report, act, report
 from services.case.editions import catalogue_of
 from services.case.policy import Policy, kept
+from services.case.rewards import Held
 from services.case.rulebook import routes
 from services.case.rulesets import RuleSets
 from services.case.worktime import WorkCalendar
@@ -68,6 +70,7 @@ class Around:
     )
     policy: Kept[Policy] = field(default_factory=kept)
     routes: Kept[RuleSets] = field(default_factory=routes)
+    rewards: Held = field(default_factory=rewards.kept)
 
     def locate(self, lon: float, lat: float) -> Spot:
         if not 0 <= lon <= 10:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import AfterValidator, BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
@@ -39,7 +41,16 @@ from shared.kept import Kept
 from shared.listing import documented, tagged
 from shared.web import Runtime, refuse_unknown
 
-router = APIRouter(prefix="/api/case/v1", tags=["case"])
+
+@asynccontextmanager
+async def life(app: FastAPI) -> AsyncIterator[None]:
+    """Keeps the data pack's edition for the cases filed under it; a pack that changed it under the same code does not start."""
+    here: Runtime = app.state.runtime
+    await asyncio.wrap_future(here.writer.submit(lambda tx: editions.remember(tx, kept(here))))
+    yield
+
+
+router = APIRouter(prefix="/api/case/v1", tags=["case"], lifespan=life)
 Date = Annotated[date, BeforeValidator(written_day)]
 On = Annotated[Date | None, Query(description="civil day; today without it", examples=["2026-03-02"])]
 Of = Annotated[Code | None, Query(description="code of an edition; the one in force today without it", examples=["2024-12"])]

@@ -12,12 +12,13 @@ from sqlalchemy import bindparam, insert, select, update
 from contracts.base import Fact
 from contracts.case import CaseStageEnded
 from services.case import clock, domain
-from services.case.decisions import Act
+from services.case.deeds import Act
 from services.case.effects import Clocks
 from services.case.guards import GUARDS, Moment
 from services.case.intake import LEEWAY, Report, report
 from services.case.joining import DECIDE
 from services.case.photos import has
+from services.case.rewards import settle
 from services.case.routing import Routing
 from services.case.tables import cases, steps
 from shared import audit
@@ -74,6 +75,8 @@ def act(
     for fact in (*_ended(deed, around), *facts):
         tx.state(fact)
     after: dict[str, Any] = row | changes
+    if action in SETTLED:
+        settle(tx, around, around.rewards, after, action)
     return _sent(tx, around, after, at) if action == "file" else after
 
 
@@ -88,6 +91,8 @@ def _sent(tx: Tx, around: Routing, row: dict[str, Any], at: datetime) -> dict[st
     return act(tx, around, row["id"], "dispatch", DISPATCHER, at=at, given=said, who=who)
 
 
+SETTLED = frozenset({"file", "grant", "refuse", "decline"})
+"""Actions after which a reward may be due, or due back."""
 INTEGRATOR, DISPATCHER = frozenset({"integrator"}), frozenset({"dispatcher"})
 
 

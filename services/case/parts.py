@@ -12,12 +12,19 @@ from services.case import (
     audit_api,
     calendar_api,
     catalogue_api,
+    comments_api,
     contacts_api,
+    delivery_api,
+    desk_api,
     duplicates_api,
     enclosures_api,
+    lists_api,
+    notices_api,
+    participation_api,
     photos_api,
     push_api,
     reporters_api,
+    routing_api,
 )
 
 PARTS: tuple[APIRouter, ...] = (
@@ -25,12 +32,19 @@ PARTS: tuple[APIRouter, ...] = (
     duplicates_api.router,
     photos_api.router,
     push_api.router,
+    participation_api.router,
     calendar_api.router,
     audit_api.router,
+    comments_api.router,
+    notices_api.router,
+    delivery_api.router,
     reporters_api.router,
     contacts_api.router,
     enclosures_api.router,
+    desk_api.router,
+    lists_api.router,
     catalogue_api.router,
+    routing_api.router,
 )  # fmt: skip
 
 

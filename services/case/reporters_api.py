@@ -13,13 +13,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.case import following, reporters
+from services.case import following, ratings, reporters, rewards
 from services.case.answers import answered
 from services.case.api import Here, Placed
 from services.case.commands import Report, act, report
 from services.case.domain import Action
 from services.case.erasure import Erasure
 from services.case.intake import once, remember
+from services.case.participation_api import NewRating, Rated
 from services.case.reporters import Contact, Custody
 from services.case.texts import CODE_PATTERN, Plain
 from shared.auth import Caller, public
@@ -70,6 +71,9 @@ class CitizenReport(Placed):
     """A report by anybody; who wants to be told more leaves a way to be reached, which is sealed and erased on time."""
 
     contact: Contact | None = None
+    joins: str | None = Field(None, max_length=40, pattern=CODE_PATTERN, description="me too: the case that it is about")
+    purse: str | None = Field(None, max_length=80, description="code of the purse that shall earn")
+    group: str | None = Field(None, max_length=40, pattern=CODE_PATTERN, description="group of volunteers or merchants")
     application: str | None = Field(None, max_length=40, pattern=CODE_PATTERN)
 
 
@@ -149,7 +153,7 @@ async def file(
     key: RandomKey = None,
 ) -> dict[str, str]:  # fmt: skip
     """Report a problem without an account."""
-    what = Report(**body.model_dump(exclude={"contact"}), channel="public")
+    what = Report(**body.model_dump(exclude={"contact", "joins", "purse", "group"}), channel="public")
 
     def work(tx: Tx) -> dict[str, str]:
         # The contact data are not part of the digest, which is kept longer than they are.
@@ -158,6 +162,9 @@ async def file(
             return {"number": case["number"], "tracking_code": reporters.renew(tx, known)}
         row = report(tx, here.extra["around"], what)
         code = reporters.keep(tx, custody(here), row["id"], body.contact)
+        rewards.contribute(tx, row["id"], body.purse, body.group)
+        if body.joins:
+            act(tx, here.extra["around"], row["id"], "join", CITIZEN.roles, given={"into": body.joins}, who=CITIZEN)
         if key:
             remember(tx, CITIZEN.name, key, vars(what), row["id"])
         return {"number": row["number"], "tracking_code": code}
@@ -186,6 +193,19 @@ async def add(code: TrackingCode, body: Written, here: Here) -> dict[str, Any]:
 
     def work(tx: Tx) -> dict[str, Any]:
         return reporters.add(tx, reporters.case_of(tx.connection, code), body.text)
+
+    return await asyncio.wrap_future(here.writer.submit(work))
+
+
+@router.post(
+    "/reports/mine/rating", status_code=201, response_model=None, responses=answered(Rated, 201), dependencies=[public(CODE)],
+)  # fmt: skip
+async def rate(code: TrackingCode, body: NewRating, here: Here) -> dict[str, Any]:
+    """Say how satisfied one is with the work, once for each ending."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        case_id = reporters.case_of(tx.connection, code)
+        return ratings.rate(tx, here.extra["around"], case_id, "reporter", body.score, CITIZEN, body.reasons, body.text)
 
     return await asyncio.wrap_future(here.writer.submit(work))
 

@@ -19,6 +19,7 @@ from services.case.comparisons import Broken, Said, Subject
 from services.case.entries import Category, Condition
 from services.case.intake import Surroundings
 from services.case.repetition import Earlier
+from services.case.rewards import Held
 from services.case.rules import FROM_CASE, Compiled, Rule, explained, reasons
 from services.case.rulesets import RuleSet, RuleSets
 from services.case.tables import steps
@@ -28,9 +29,10 @@ from shared.kept import Kept
 
 
 class Routing(Surroundings, Protocol):
-    """Surroundings that hold routing rules."""
+    """Surroundings that hold the rules of routing and of rewards."""
 
     routes: Kept[RuleSets]
+    rewards: Held
 
 
 @dataclass(frozen=True)

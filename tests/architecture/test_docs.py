@@ -26,7 +26,8 @@ CALL = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*(?:sudo )?(?:\S*/)?(?:sanji|python3? -
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PUBLIC = {
-    "/api/case/v1/workflow", "/api/case/v1/policy", "/api/case/v1/duplicates",
+    "/api/case/v1/workflow", "/api/case/v1/policy", "/api/case/v1/duplicates", "/api/case/v1/groups", "/api/case/v1/rewards",
+    "/api/case/v1/purses", "/api/case/v1/purses/mine", "/api/case/v1/reports/mine/rating",
     "/api/grid/v1/locate", "/api/grid/v1/outlines", "/api/evaluation/v1/figures",
     "/api/evaluation/v1/overview", "/api/evaluation/v1/links", "/api/evaluation/v1/live", "/livez", "/readyz", "/metrics",
     "/api/grid/v1/divisions", "/api/grid/v1/divisions/{code}", "/api/grid/v1/catalogue", "/api/web/v1/node",
