@@ -58,19 +58,19 @@ WINDOW = 5000
 
 def page(
     connection: Connection, table: Table, columns: Sequence[str], wanted: Wanted, chain: Chain, *,
-    where: Where | None = None, order: Order = CHANGED, first: tuple[str, Any] | None = None,
+    where: Where | None = None, order: Order = CHANGED, first: Any = None,
 ) -> tuple[list[dict[str, Any]], str | None]:  # fmt: skip
     """Rows in `order` and the cursor of the next page, if there is one. Raises Invalid naming the filter.
 
-    `first` is a column and its value, of which an index leads to the rows. A page may be shorter than its limit, or empty, while
-    there is a next one. Whoever follows the cursor to the end, in order of change, gets every row that was there at the begin: one
-    that stays as it is exactly once, one that changes meanwhile once more, later, as it is then. So a reader knows rows by `id` and
-    keeps what came last.
+    `first` is a condition on the table by which an index leads to the rows. A page may be shorter than its limit, or empty, while
+    there is a next one. Whoever follows the cursor to the end, in order of change, gets every row that was there at the begin:
+    one that stays as it is exactly once, one that changes meanwhile once more, later, as it is then. So a reader knows rows by
+    `id` and keeps what came last.
     """
     divisions = None if wanted.area is None else inside(connection, table, wanted.area, chain)
     query = _along(select(*(table.c[c] for c in columns)), table.c, order, _after(wanted.cursor, order))
     if first is not None:
-        query = query.where(table.c[first[0]] == first[1])
+        query = query.where(first)
     near = query.where(*_spans(table.c, wanted, order)).limit(max(WINDOW, wanted.limit + 1)).subquery()
     filters = [*conditions(near.c, wanted, divisions), *(where(near.c) if where else ())]
     found = _along(select(*(near.c[c] for c in columns)), near.c, order).where(*filters).limit(wanted.limit + 1)
@@ -104,7 +104,7 @@ def _spans(c: Any, wanted: Wanted, order: Order) -> list[Any]:
     """Filters by time; those of the column that the list is sorted by cut the rows that are looked at."""
     found = []
     if wanted.changed_since is not None and order.column == "changed_at":
-        found.append(c.changed_at >= _instant("changed_since", wanted.changed_since))
+        found.append(c.changed_at >= instant("changed_since", wanted.changed_since))
     if order.column == "reported_at":
         found += _reported(c, wanted)
     return found
@@ -113,9 +113,9 @@ def _spans(c: Any, wanted: Wanted, order: Order) -> list[Any]:
 def _reported(c: Any, wanted: Wanted) -> list[Any]:
     found = []
     if wanted.reported_from is not None:
-        found.append(c.reported_at >= _instant("reported_from", wanted.reported_from))
+        found.append(c.reported_at >= instant("reported_from", wanted.reported_from))
     if wanted.reported_to is not None:
-        found.append(c.reported_at < _instant("reported_to", wanted.reported_to))
+        found.append(c.reported_at < instant("reported_to", wanted.reported_to))
     return found
 
 
@@ -124,7 +124,7 @@ def conditions(c: Any, wanted: Wanted, divisions: Sequence[str] | None) -> list[
     found = [c[name] == value for name in ("category", "state") if (value := getattr(wanted, name)) is not None]
     found += _reported(c, wanted)
     if wanted.changed_since is not None:
-        found.append(c.changed_at >= _instant("changed_since", wanted.changed_since))
+        found.append(c.changed_at >= instant("changed_since", wanted.changed_since))
     if wanted.bbox is not None:
         west, south, east, north = _box(wanted.bbox)
         found += [c.lon.between(west, east), c.lat.between(south, north)]
@@ -148,7 +148,7 @@ def _divisions(connection: Connection, table: Table) -> list[str]:
     return list(connection.execute(select(step.c.code).where(step.c.code.is_not(None))).scalars())
 
 
-def _instant(name: str, text: str) -> str:
+def instant(name: str, text: str) -> str:
     try:
         return stamp(datetime.fromisoformat(text))
     except (ValueError, OverflowError):

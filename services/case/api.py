@@ -6,13 +6,13 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.base import Instant
 from contracts.case import Channel, Means
 from services.case import domain, policy, queries, timers
-from services.case.answers import Case, CaseFile, CaseNow, CasePage, PolicyNow, Step, answered
+from services.case.answers import Case, CaseFile, CaseNow, PolicyNow, Step, answered
 from services.case.commands import Report, act, report
 from services.case.guards import GUARDS
 from services.case.intake import once, remember
@@ -20,8 +20,7 @@ from services.case.texts import CODE_PATTERN, Plain
 from shared.auth import Caller, allow, public
 from shared.database import Tx, reading
 from shared.errors import Forbidden
-from shared.listing import Wanted, answer, documented
-from shared.web import Runtime, refuse_unknown
+from shared.web import Runtime
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"], lifespan=timers.running)
 STAFF = (
@@ -171,27 +170,6 @@ def one(case_id: Id, here: Here, caller: Annotated[Caller, allow(*STAFF, "integr
         row = queries.row(connection, case_id)
         found = queries.now(connection, around, row, caller, at)
         return found if caller.platform else found | queries.inside(connection, around, row, at)
-
-
-@router.get("/cases", responses=documented(CasePage, "application/geo+json", "text/csv"))
-def many(
-    request: Request, here: Here, _: Annotated[Caller, allow(*STAFF, "integrator")],
-    category: Annotated[str | None, Query(pattern=CATEGORY, examples=["E0101"])] = None,
-    state: domain.State | None = None,
-    area: Annotated[str | None, Query(max_length=20, description="a division and all within it")] = None,
-    reported_from: Annotated[str | None, Query(description="instant with offset")] = None,
-    reported_to: str | None = None,
-    changed_since: str | None = None,
-    bbox: Annotated[str | None, Query(description="west,south,east,north in degrees", examples=["87.5,43.7,87.7,43.9"])] = None,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    format: Literal["json", "geojson", "csv"] = "json",
-) -> Response:  # fmt: skip
-    """De-identified cases: codes, instants and the place of the problem. Paged by `cursor`, in order of last change."""
-    refuse_unknown(request)
-    wanted = Wanted(category, state, area, reported_from, reported_to, changed_since, bbox, cursor, limit)
-    rows, following = queries.many(here.engine, wanted, here.extra["around"].chain)
-    return answer(rows, queries.PUBLIC, following, format, request.headers.get("if-none-match"))
 
 
 @router.get("/policy", dependencies=[public("the rules that an office sets itself are no secret")], response_model=PolicyNow)

@@ -140,8 +140,8 @@ def seal(connection: Connection) -> None:
     """Write the tokens of all fresh places into the postings."""
     found = connection.execute(_FRESH).mappings().all()
     by_block: dict[int, list[Mapping[str, Any]]] = {}
-    for row in found:
-        by_block.setdefault(row["seq"] >> SHIFT, []).append(row)
+    for each in found:
+        by_block.setdefault(each["seq"] >> SHIFT, []).append(dict(each))
     known = {r.block: r for r in connection.execute(select(blocks).where(blocks.c.block.in_(list(by_block))))}
     for block, rows in by_block.items():
         standing: defaultdict[str, list[int]] = defaultdict(list)

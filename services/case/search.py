@@ -8,7 +8,7 @@ on.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ def _needs(asked: Asked, sought: Iterable[Term]) -> list[Need]:
         needs.append(Need(((token, token + b"\0"),)))
     if asked.divisions is not None:
         only = frozenset((DIVISION + d).encode() for d in asked.divisions)
-        begin = os.path.commonprefix(sorted(only)) if only else DIVISION.encode()
+        begin = (os.path.commonprefix([DIVISION + d for d in asked.divisions]) or DIVISION).encode()
         needs.append(Need(((begin, begin + LAST),), only))
     return needs
 
@@ -79,37 +79,61 @@ class Asked(NamedTuple):
 
 
 def find(
-    connection: Connection, asked: Asked, columns: Sequence[str], where: Where = lambda _: []
+    connection: Connection, asked: Asked, columns: Sequence[str], where: Where = lambda _: [], few: Any = None
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Cases that fit, the newest first, and the cursor of the next page, None where nothing more can come.
 
     `where` makes further conditions from the columns of a case; it must include those that `asked` narrows by, which are only
-    hints here. Raises Invalid for a text that holds nothing to search for.
+    hints here. `few` is one of them that leads to few cases: then these are looked at and nothing else. Raises Invalid for a text
+    that holds nothing to search for.
     """
     sought = terms(asked.text)
+    if few is not None:
+        return _among(connection, asked, sought, columns, where, few)
     walk = Walk(connection, asked, sought)
     query = (
         select(texts.c.seq, *(cases.c[c] for c in columns))
         .join(cases, cases.c.id == texts.c.case_id)
         .where(texts.c.seq.in_(bindparam("places", expanding=True)), *_fits(connection, sought), *where(cases.c))
         .order_by(texts.c.seq.desc())
-    )  # fmt: skip
+    )
     rows: list[dict[str, Any]] = []
-    places, looked, last = walk.places(), 0, asked.before
-    while batch := list(islice(places, 2 * asked.limit if not looked else 500)):
+    hits, looked = walk.places(), 0
+    while batch := list(islice(hits, 500 if looked else 2 * asked.limit)):
         page = query.limit(asked.limit + 1 - len(rows))
         rows += map(dict, connection.execute(page, {"places": batch}).mappings())
-        looked, last = looked + len(batch), batch[-1]
+        looked += len(batch)
         if len(rows) > asked.limit:
-            return _shown(rows[: asked.limit])
+            return _cut(rows, asked.limit)
         if looked >= CANDIDATES:
-            return _shown(rows)[0], last
-    return _shown(rows)[0], walk.stopped
+            return _shown(rows), batch[-1]
+    return _shown(rows), walk.stopped
 
 
-def _shown(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int | None]:
-    last = rows[-1]["seq"] if rows else None
-    return [{k: v for k, v in row.items() if k != "seq"} for row in rows], last
+def _among(
+    connection: Connection, asked: Asked, sought: Iterable[Term], columns: Sequence[str], where: Where, few: Any
+) -> tuple[list[dict[str, Any]], int | None]:
+    # A limit keeps both databases from turning it round and going through all lines instead.
+    near = select(cases).where(few).limit(2**31).subquery()
+    query = (
+        select(texts.c.seq, *(near.c[c] for c in columns))
+        .join(near, near.c.id == texts.c.case_id)
+        .where(*_fits(connection, sought), *where(near.c))
+        .order_by(texts.c.seq.desc())
+        .limit(asked.limit + 1)
+    )
+    if asked.before is not None:
+        query = query.where(texts.c.seq < asked.before)
+    rows = list(map(dict, connection.execute(query).mappings()))
+    return _cut(rows, asked.limit) if len(rows) > asked.limit else (_shown(rows), None)
+
+
+def _cut(rows: Sequence[Mapping[str, Any]], limit: int) -> tuple[list[dict[str, Any]], int | None]:
+    return _shown(rows[:limit]), rows[limit - 1]["seq"]
+
+
+def _shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seq"} for row in rows]
 
 
 def _fits(connection: Connection, sought: Iterable[Term]) -> list[Any]:

@@ -14,9 +14,10 @@ depends_on = None
 
 SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 DESK = ["state", "department", "handler", "warn_at", "late_at", "due_at", "reported_at", "id"]
-OPEN = sa.text("(ended_at IS NULL OR appealed = 'asked')")
+ENDED = ("refused", "declined", "withdrawn", "void", "closed", "forced", "merged")
+OPEN = sa.text(f"state NOT IN ({', '.join(repr(state) for state in ENDED)})")
 CHILD = sa.text("parent IS NOT NULL")
-HELPED = sa.text("ended_at IS NULL AND CAST(helpers AS TEXT) <> 'null'")
+HELPED = sa.text(f"CAST(helpers AS TEXT) <> 'null' AND {OPEN.text}")
 
 
 def upgrade() -> None:
@@ -58,14 +59,15 @@ def upgrade() -> None:
     op.create_index("case_cases_by_state", "case_cases", ["state", "changed_at", "id"])
     op.create_index("case_cases_by_department", "case_cases", ["department", "changed_at", "id"])
     op.create_index("case_cases_by_report", "case_cases", ["reported_at", "id"])
-    op.create_index("case_cases_by_due", "case_cases", ["due_at", "id"])
+    op.create_index("case_cases_open", "case_cases", ["changed_at", "id"], sqlite_where=OPEN, postgresql_where=OPEN)
+    op.create_index("case_cases_open_due", "case_cases", ["due_at", "id"], sqlite_where=OPEN, postgresql_where=OPEN)
     op.create_index("case_cases_division", "case_cases", ["division"])
     op.create_index("case_cases_parent", "case_cases", ["parent"], sqlite_where=CHILD, postgresql_where=CHILD)
     adopt(op.get_bind())
 
 
 def downgrade() -> None:
-    for name in ("parent", "division", "by_due", "by_report", "by_department", "by_state", "helped", "desk"):
+    for name in ("parent", "division", "open_due", "open", "by_report", "by_department", "by_state", "helped", "desk"):
         op.drop_index(f"case_cases_{name}", "case_cases")
     for name in ("case_filters", "case_blocks", "case_postings", "case_texts_fresh", "case_texts"):
         op.drop_table(name)
