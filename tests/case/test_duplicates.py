@@ -88,7 +88,7 @@ def test_merging_stops_the_clocks_and_undoing_it_lets_them_go_on(office: Office)
     assert (row["state"], row["merged_into"], row["ended_at"], row["before"]) == ("dispatched", None, None, before["before"])
     assert unstamp(row["due_at"]) == unstamp(before["due_at"]) + timedelta(hours=5)
     assert office.row(head)["joined"] == 0
-    assert office.facts(case)[-2:] == ["merged", "unmerged"]
+    assert office.facts(case)[-3:] == ["merged", "unmerged", "resumed"]
     assert office.lead(case, "handle")["on_time"] is None and office.row(case)["state"] == "handled"
 
 
