@@ -34,6 +34,8 @@ def _simple(node: Schema) -> st.SearchStrategy[Any]:
             return st.from_regex(node["pattern"].removeprefix("^").removesuffix("$"), fullmatch=True)
         case "number":
             return st.floats(node["minimum"], node["maximum"]) | st.integers(int(node["minimum"]), int(node["maximum"]))
+        case "integer":
+            return st.integers(node["minimum"], node["maximum"])
         case "boolean":
             return st.booleans()
         case "null":
@@ -56,11 +58,11 @@ def longest(node: Schema, whole: Schema) -> Any:
     if node.get("type") == "object":
         return {name: longest(inner, whole) for name, inner in node["properties"].items()}
     if "const" in node or "enum" in node:
-        return max(node.get("enum", [node.get("const")]), key=len)
+        return max(node.get("enum", [node.get("const")]), key=lambda value: len(str(value)))
     if node["type"] == "string":
         candidates = ["2026-03-02T01:00:00.000001Z", "2026-03-02", *("9" * n for n in range(200))]
         return max((c for c in candidates if re.search(node["pattern"], c)), key=len)
-    return {"number": node.get("maximum"), "boolean": True}[node["type"]]
+    return True if node["type"] == "boolean" else node["maximum"]
 
 
 def leaves(node: Schema, whole: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
