@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, tuple_
 
-from services.case.comparisons import Subject
 from services.case.routing import Choice, Router, Routing
 from services.case.rules import Rule
 from services.case.rulesets import RuleSet
@@ -122,18 +121,15 @@ def rehearse(
     present = Router(connection, around, around.routes.get(connection), at)
     candidate = Router(connection, around, RuleSet(rules=tuple(rules)), at)
     found = Rehearsal(Tally(present.rules.edition), Tally(None))
-    complete = True
-    for chunk in _chunks(connection, past, at):
-        for row in chunk:
-            of: Subject = candidate.subject(row, unstamp(row["filed_at"]))
-            found.add(row, present.choose(of), candidate.choose(of))
+    for row in _rows(connection, past, at):
         if monotonic() > until:
-            complete = False
-            break
-    return _told(found, present.rules.rules, rules) | {"complete": complete}
+            return _told(found, present.rules.rules, rules) | {"complete": False}
+        of = candidate.subject(row, unstamp(row["filed_at"]))
+        found.add(row, present.choose(of), candidate.choose(of))
+    return _told(found, present.rules.rules, rules) | {"complete": True}
 
 
-def _chunks(connection: Connection, past: Past, at: datetime) -> Iterator[list[Mapping[str, Any]]]:
+def _rows(connection: Connection, past: Past, at: datetime) -> Iterator[Mapping[str, Any]]:
     """The cases by their place in the order of change, so that nothing is skipped or read twice, however many there are."""
     since = at - timedelta(days=past.days)
     query = select(*(cases.c[name] for name in COLUMNS)).where(
@@ -148,7 +144,7 @@ def _chunks(connection: Connection, past: Past, at: datetime) -> Iterator[list[M
         rows: list[Mapping[str, Any]] = [dict(r) for r in connection.execute(beyond.limit(min(CHUNK, left))).mappings()]
         if not rows:
             return
-        yield rows
+        yield from rows
         last, left = (rows[-1]["changed_at"], rows[-1]["id"]), left - len(rows)
 
 

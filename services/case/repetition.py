@@ -15,6 +15,8 @@ from shared.clock import stamp, unstamp
 
 NO_PROBLEM = ("refused", "declined", "withdrawn", "void", "merged")
 """States of cases that say nothing of how often something happened."""
+MEASURED = 2000
+"""Cases near by that are measured at most: twice what a rule can ask for, and no filing waits for more."""
 _ALIKE = (
     func.substr(cases.c.category, 1, 3) == bindparam("family"),
     cases.c.reported_at.between(bindparam("since"), bindparam("until")),
@@ -24,10 +26,14 @@ _ALIKE = (
 _AT: dict[str, Select[Any]] = {
     place: select(func.count()).where(cases.c[place] == bindparam("code"), *_ALIKE) for place in ("cell", "part")
 }
-_AROUND = select(cases.c.lon, cases.c.lat).where(
-    cases.c.lat.between(bindparam("south"), bindparam("north")),
-    cases.c.lon.between(bindparam("west"), bindparam("east")),
-    *_ALIKE,
+_AROUND = (
+    select(cases.c.lon, cases.c.lat)
+    .where(
+        cases.c.lat.between(bindparam("south"), bindparam("north")),
+        cases.c.lon.between(bindparam("west"), bindparam("east")),
+        *_ALIKE,
+    )
+    .limit(MEASURED)
 )
 
 

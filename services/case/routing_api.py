@@ -35,6 +35,7 @@ EXAMPLE = {
 
 @asynccontextmanager
 async def life(app: FastAPI) -> AsyncIterator[None]:
+    """Rules in trouble are among the measures of the node."""
     runtime: Runtime = app.state.runtime
     runtime.measures.append(lambda: measured(runtime))
     yield

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import JSON, Column, Connection, Integer, RowMapping, String, Table, bindparam, insert, select
+from sqlalchemy import JSON, Column, Connection, Integer, RowMapping, String, Table, bindparam, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.case.intake import Surroundings
@@ -20,7 +20,7 @@ from services.case.tables import INSTANT, metadata
 from shared import audit
 from shared.auth import Caller
 from shared.clock import civil_day, stamp
-from shared.database import Tx, now
+from shared.database import Tx
 from shared.errors import Conflict, Invalid, NotFound
 from shared.kept import Kept
 
@@ -48,6 +48,8 @@ troubles = Table(
 )
 """Rules that could not be judged, with the last reason and for how many filings; a dispatcher decided those."""
 
+HELD, WAITING = 40, 20
+"""Sets that are kept in memory, and how many of them may begin later: so that the one in force is always among them."""
 RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])
 _LAST: dict[str, Any] = {"zh": bindparam("zh_why"), "en": bindparam("en_why"), "last_at": bindparam("at")}
 _COUNT = {
@@ -69,7 +71,7 @@ def shipped(folder: Path) -> tuple[Rule, ...]:
     if not file.exists():
         return ()
     try:
-        return RULES.validate_python(tomllib.loads(file.read_text(encoding="utf-8")).get("rules", []), strict=False)
+        return RULES.validate_python(tomllib.loads(file.read_text(encoding="utf-8")).get("rules", []))
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"{file.name}: {error}", field="/rules") from None
     except ValidationError as error:
@@ -78,16 +80,16 @@ def shipped(folder: Path) -> tuple[Rule, ...]:
 
 
 def _load(connection: Connection, first: tuple[Rule, ...]) -> RuleSets:
-    """From the newest back to the one that holds for certain; what a newer one replaces from its first day on is left out."""
-    found: list[RuleSet] = []
-    # A day older than any zone's today.
-    past = (now() - timedelta(days=2)).date().isoformat()
-    for row in connection.execute(select(rule_sets).order_by(rule_sets.c.edition.desc())).mappings():
-        if not found or row["valid_from"] < found[-1].valid_from:
-            found.append(_set(row))
-        if found[-1].valid_from <= past:
-            return RuleSets(tuple(found))
-    return RuleSets((*found, RuleSet(rules=first)))
+    """The newest ones; what a newer one replaces from its first day on is left out."""
+    starts = select(rule_sets.c.edition, rule_sets.c.valid_from).order_by(rule_sets.c.edition.desc())
+    wanted, start = list[int](), "9999"
+    for number, valid_from in connection.execute(starts):
+        if valid_from < start and len(wanted) < HELD:
+            wanted.append(number)
+            start = valid_from
+    rows = connection.execute(select(rule_sets).where(rule_sets.c.edition.in_(wanted)).order_by(rule_sets.c.edition.desc()))
+    found = [_set(row) for row in rows.mappings()]
+    return RuleSets(tuple(found if len(found) == HELD else [*found, RuleSet(rules=first)]))
 
 
 def _set(row: RowMapping) -> RuleSet:
@@ -136,6 +138,9 @@ def change(
         raise Conflict(f"the rules have edition {edition}, not {seen}", field="/edition", edition=edition)
     if start < today:
         raise Invalid("begins today or later", field="/valid_from")
+    waiting = tx.execute(select(func.count()).where(rule_sets.c.valid_from > today)).scalar_one()
+    if start > today and waiting >= WAITING:
+        raise Conflict(f"{waiting} sets begin later already", field="/valid_from")
     refuse(rules, known(tx.connection, around, tx.node, start))
     row = {"edition": edition + 1, "body": written(rules), "valid_from": start, "changed_at": stamp(tx.now()),
            "changed_by": who.name, "note": note}  # fmt: skip
