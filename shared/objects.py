@@ -228,7 +228,7 @@ class S3:
     def _name(self, digest: str) -> str:
         if not is_digest(digest):
             raise Invalid("an object is named by 64 hexadecimal digits", field="/digest")
-        return f"{self.prefix}/{digest[:2]}/{digest}"
+        return f"{self.prefix}/{digest[:2]}/{digest[2:4]}/{digest}"
 
     @staticmethod
     def _missing(error: S3Error) -> Exception:

@@ -28,12 +28,16 @@ class Parser(MultiPartParser):
     """The framework's parser, which would write a file of more than a megabyte to disk and count files and texts apart."""
 
     spool_max_size = MAX_BODY + 1
+    parts, ended = 0, False
 
     def on_part_begin(self) -> None:
         super().on_part_begin()
-        self.parts = getattr(self, "parts", 0) + 1
+        self.parts += 1
         if self.parts > MAX_PARTS:
             raise MultiPartException(f"a form has at most {MAX_PARTS} parts")
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 async def read(request: Request, texts: Collection[str]) -> Form:
@@ -44,16 +48,19 @@ async def read(request: Request, texts: Collection[str]) -> Form:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise Invalid("send a form: multipart/form-data with a part named file", field="/content-type")
+    stream = request.stream()
     try:
-        parser = Parser(request.headers, request.stream(), max_files=1, max_fields=MAX_PARTS, max_part_size=MAX_TEXT)
+        parser = Parser(request.headers, stream, max_files=1, max_fields=MAX_PARTS, max_part_size=MAX_TEXT)
         form = await parser.parse()
     except MultiPartException as error:
-        async for _ in request.stream():
+        async for _ in stream:
             pass
         raise Invalid(f"the form cannot be read: {error.message}", field=BODY) from None
     except ClientDisconnect:
         raise Invalid("the form did not arrive whole", field=BODY) from None
     try:
+        if not parser.ended:
+            raise Invalid("the form has no end: it did not arrive whole", field=BODY)
         return await _sorted(form.multi_items(), texts)
     finally:
         await form.close()

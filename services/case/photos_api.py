@@ -30,7 +30,7 @@ from shared.web import MAX_BODY, Runtime, refuse_unknown
 ADDING = ("collector", "acceptor", "department", "handler", "checker", "integrator")
 JUDGING = ("acceptor", "shift_supervisor", "administrator")
 """Who may withhold a photo, and see one that is withheld."""
-IN_MEMORY, PATIENCE = 48 * 1024 * 1024, 10.0
+IN_MEMORY, PATIENCE = 32 * 1024 * 1024, 10.0
 """Bytes of photos that may be on their way at once, and seconds for which one more waits for room."""
 
 

