@@ -13,7 +13,7 @@ from deploy.topology import Topology
 from shared.issuers import DEMO
 
 HOURS = 12
-AT_LEAVES = ("collector", "acceptor", "shift_supervisor", "dispatcher", "department", "checker")
+AT_LEAVES = ("collector", "acceptor", "shift_supervisor", "dispatcher", "department", "handler", "checker", "leader")
 """Roles of daily work, held at one county; the others are held at the root and so everywhere."""
 AT_ROOT = ("evaluator", "auditor", "administrator")
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
-from tests.bench import catchup, filings, fold, latency, memory
+from tests.bench import burst, catchup, filings, fold, latency, lifecycle, memory
 from tests.bench.federation import say
 from tests.bench.line import Figure, line
 
@@ -22,6 +22,11 @@ FIGURES: dict[str, Callable[[float, int], Figure]] = {
     "latency_200": partial(latency.measure, 200),
     "catchup_10k": catchup.measure,
     "memory_demo": memory.measure,
+    "lifecycle_10k": partial(lifecycle.measure, 10_000),
+    "lifecycle_100k": partial(lifecycle.measure, 100_000),
+    "lifecycle_1m": partial(lifecycle.measure, 1_000_000),
+    "search_1m": lifecycle.search,
+    "burst": burst.measure,
 }
 """Name → function of (scale of the sizes, number of runs)."""
 

@@ -13,9 +13,11 @@ from tests.bench.filings import measure
 from tests.bench.latency import waits
 from tests.bench.line import Figure, Run, line, percentile, rounded
 
+CASES = ["lifecycle_10k", "lifecycle_100k", "lifecycle_1m", "search_1m", "burst"]
+
 
 def test_every_name_of_the_issue_is_there() -> None:
-    assert list(FIGURES) == ["filings", "fold", "latency_100", "latency_200", "catchup_10k", "memory_demo"]
+    assert list(FIGURES) == ["filings", "fold", "latency_100", "latency_200", "catchup_10k", "memory_demo", *CASES]
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
