@@ -133,7 +133,7 @@ def rules(here: Here) -> dict[str, Any]:
     """The rules in force."""
     with reading(here.engine) as connection:
         edition, held = here.extra["around"].rewards.get(connection)
-        return {"edition": edition, "rules": held}
+        return {"edition": edition, "rules": list(held)}
 
 
 @router.put("/rewards", response_model=None, responses=answered(Rewards))
