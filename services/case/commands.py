@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from contracts.base import Fact
 from contracts.case import CaseStageEnded
-from services.case import clock, domain
+from services.case import clock, domain, notices
 from services.case.deeds import Act
 from services.case.effects import Clocks
 from services.case.guards import GUARDS, Moment
@@ -75,6 +75,7 @@ def act(
     for fact in (*_ended(deed, around), *facts):
         tx.state(fact)
     after: dict[str, Any] = row | changes
+    notices.of_step(tx, row, after, action, actor=who.name, at=at)
     if action in SETTLED:
         settle(tx, around, around.rewards, after, action)
     return _sent(tx, around, after, at) if action == "file" else after

@@ -29,7 +29,7 @@ from contracts.case import (
     CaseVoided,
     CaseWithdrawn,
 )
-from services.case import domain
+from services.case import domain, postings
 from services.case.deeds import Act, Decided
 from services.case.intake import about, classify, position
 from services.case.rulebook import decide
@@ -84,6 +84,7 @@ def _amend(a: Act) -> Decided:
     spot = position(a.around, lon, lat, given.get("cell"), given.get("part"))
     changes = {"category": category, "edition": edition, "part": part, "lon": spot.lon, "lat": spot.lat,
                "division": spot.division, "cell": spot.cell, "located": spot.located if moved else row["located"]}  # fmt: skip
+    postings.add(a.tx, row | changes)
     return changes, [CaseAmended(**a.about, category=category, part=part, place=spot.fact())]
 
 

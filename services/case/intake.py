@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from contracts.case import CaseReported, Channel, Located, Place, Provenance
-from services.case import postings, questions
+from services.case import notices, postings, questions
 from services.case.catalogue import Catalogues
 from services.case.effects import Clocks
 from services.case.entries import Category
@@ -39,6 +39,9 @@ _NEXT = {
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 """Statements of every report, built once: building one costs as much as running it."""
+
+NEW: dict[str, Any] = {c.name: None for c in cases.columns if c.nullable}
+"""What a case just reported has not got yet, for whoever asks its row."""
 
 LEEWAY = timedelta(minutes=2)
 """How far the clock of a platform may run ahead of ours."""
@@ -183,6 +186,7 @@ def report(
     }  # fmt: skip
     tx.execute(_ADD, row)
     postings.index(tx, row)
+    notices.of_step(tx, None, NEW | row, "report", actor=who.name if who else what.channel, at=at)
     if who is not None:
         audit.note(tx, who.name, who.roles, "report", "case", row["id"])
     tx.state(

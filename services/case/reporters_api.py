@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.case import following, ratings, reporters, rewards
+from services.case import following, postings, queries, ratings, reporters, rewards
 from services.case.answers import answered
 from services.case.api import Here, Placed
 from services.case.commands import Report, act, report
@@ -192,7 +192,9 @@ async def add(code: TrackingCode, body: Written, here: Here) -> dict[str, Any]:
     """Add something to one's own report while the case is open."""
 
     def work(tx: Tx) -> dict[str, Any]:
-        return reporters.add(tx, reporters.case_of(tx.connection, code), body.text)
+        case_id = reporters.case_of(tx.connection, code)
+        postings.add(tx, queries.row(tx.connection, case_id), body.text)
+        return reporters.add(tx, case_id, body.text)
 
     return await asyncio.wrap_future(here.writer.submit(work))
 
