@@ -8,7 +8,7 @@ from threading import BoundedSemaphore
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.case import comments, printing, queries, templates
 from services.case.answers import answered
@@ -16,8 +16,9 @@ from services.case.api import STAFF, Here, Id
 from services.case.comments import Visibility
 from services.case.domain import Action, State
 from services.case.photos_api import desk_of
+from services.case.questions import filled
 from services.case.templates import Template
-from services.case.texts import CODE_PATTERN, Plain
+from services.case.texts import CODE_PATTERN
 from services.case.words import Language, Speech
 from shared import audit
 from shared.auth import Caller, allow
@@ -42,14 +43,14 @@ class NewComment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     visibility: Visibility = "internal"
-    text: Annotated[str, Plain(2000, 1)]
+    text: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(filled)]
 
 
 class Withdrawal(BaseModel):
     """Why a comment is taken back."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    reason: Annotated[str, Plain(500, 1)]
+    reason: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(filled)]
 
 
 class Comment(BaseModel):
@@ -130,7 +131,7 @@ def suggested(
         row = queries.row(connection, case_id)
         around, names = here.extra["around"], here.extra["areas"].names
         speeches = {language: Speech(around, names, connection, language) for language in ("zh", "en")}
-        return templates.filled(connection, row, action, speeches)
+        return templates.for_case(connection, row, action, speeches)
 
 
 @router.get("/templates", response_model=list[Kept])

@@ -77,7 +77,7 @@ class Delivery:
 
     async def stop(self) -> None:
         """End what is being sent and give it back, so that another process need not wait for the leases."""
-        working = list(self._sending.values())
+        working, self._sending = list(self._sending.values()), {}
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)

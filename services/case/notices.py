@@ -65,9 +65,7 @@ _READ = {
 }
 
 
-def of_step(
-    tx: Tx, before: Mapping[str, Any] | None, after: Mapping[str, Any], action: str, *, actor: str, at: datetime
-) -> None:
+def of_step(tx: Tx, before: Mapping[str, Any] | None, after: Mapping[str, Any], action: str, *, actor: str, at: datetime) -> None:
     """Tell of a step of the workflow. `before` is the case's row before it, None for a report; `after` the row then."""
     known = book.of(tx.connection)
     if not known.kinds:

@@ -88,9 +88,7 @@ _HEADS = text(
     """
 )
 """The oldest waiting item of each target, found target by target on the index, however many wait behind it."""
-_OLDEST = (
-    select(outbox).where(outbox.c.state == "waiting", outbox.c.target == bindparam("of")).order_by(outbox.c.place).limit(1)
-)
+_OLDEST = select(outbox).where(outbox.c.state == "waiting", outbox.c.target == bindparam("of")).order_by(outbox.c.place).limit(1)
 
 
 class Draft(NamedTuple):

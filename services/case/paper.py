@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -28,7 +29,11 @@ from reportlab.platypus import (  # type: ignore[import-untyped]
 
 FONT = "STSong-Light"
 """A font that every reader of PDF has for Chinese, so that it need not be in the file."""
-MARGIN, WIDTH = 18 * mm, A4[0] - 36 * mm
+MARGIN = 18 * mm
+WIDTH = A4[0] - 2 * MARGIN - 12
+"""A frame keeps six points on each side for itself."""
+LATIN = "Helvetica"
+"""The same for letters and digits, which the Chinese font sets badly in many readers."""
 BLANK = "□"
 """Stands for a character that the font has not."""
 LABEL, GRID = colors.HexColor("#555555"), colors.HexColor("#bbbbbb")
@@ -66,6 +71,18 @@ def style(size: float = 9.5, **more: Any) -> Any:
     return ParagraphStyle("text", fontName=FONT, fontSize=size, leading=size * 1.45, wordWrap="CJK", **more)
 
 
+_PLAIN = re.compile(r"[!-~]+(?: +[!-~]+)*")
+
+
+def _marked(text: str) -> str:
+    """The text as a paragraph takes it: runs of letters and digits in their own font, lines as lines."""
+    made, last = [], 0
+    for run in _PLAIN.finditer(text):
+        made += [escape(text[last : run.start()]), f'<font name="{LATIN}">{escape(run[0])}</font>']
+        last = run.end()
+    return "".join([*made, escape(text[last:])]).replace("\n", "<br/>")
+
+
 class Sheet:
     """Collects what is printed, one thing after the other, and at the end makes the file."""
 
@@ -78,7 +95,7 @@ class Sheet:
         """A paragraph of plain text, whatever stands in it; lines stay lines."""
         shown, missing = printable(text.replace("\t", "    "))
         self.missing += missing
-        return Paragraph(escape(shown).replace("\n", "<br/>"), style(size, **more))
+        return Paragraph(_marked(shown), style(size, **more))
 
     def title(self, text: str) -> None:
         self.story += [self.text(text, 16, alignment=TA_CENTER), Spacer(1, 4 * mm)]
@@ -91,15 +108,25 @@ class Sheet:
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Names and values side by side."""
-        cells = [[self.text(name, textColor=LABEL), self.text(value)] for name, value in rows if value]
-        if cells:
-            self.story.append(_table(cells, [30 * mm, WIDTH - 30 * mm], []))
+        if shown := [row for row in rows if row[1]]:
+            self._rows([], shown, [30 * mm, WIDTH - 30 * mm], 9.5)
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], shares: Sequence[float]) -> None:
         """A table whose head stands on every page; `shares` are parts of the width."""
-        head = [self.text(title, 8.5, textColor=LABEL) for title in titles]
-        cells = [head, *([self.text(cell, 8.5) for cell in row] for row in rows)]
-        self.story.append(_table(cells, [WIDTH * share for share in shares], [("LINEBELOW", (0, 0), (-1, 0), 0.8, GRID)]))
+        self._rows([self.text(title, 8.5, textColor=LABEL) for title in titles], rows, [WIDTH * share for share in shares], 8.5)
+
+    def _rows(self, head: list[Any], rows: Sequence[Sequence[str]], widths: Sequence[float], size: float) -> None:
+        """A row that may be higher than a page is cut into several; a line is drawn only under the last of them."""
+        cells, rules = ([head] if head else []), list(_TIGHT)
+        rules += [("LINEBELOW", (0, 0), (-1, 0), 0.8, GRID)] if head else []
+        for row in rows:
+            parts = [pieces(cell) for cell in row]
+            for n in range(max(map(len, parts))):
+                shades = [{"textColor": LABEL} if not head and not column else {} for column in range(len(row))]
+                texts = (part[n] if n < len(part) else "" for part in parts)
+                cells.append([self.text(text, size, **shade) for text, shade in zip(texts, shades, strict=True)])
+            rules.append(("LINEBELOW", (0, len(cells) - 1), (-1, len(cells) - 1), 0.3, GRID))
+        self.story.append(LongTable(cells, colWidths=list(widths), repeatRows=1 if head else 0, style=TableStyle(rules)))
 
     def pictures(self, pictures: Sequence[tuple[bytes, str]], across: int = 3) -> None:
         """Pictures with a line under each. One that cannot be read is left out, its line stays."""
@@ -120,13 +147,24 @@ class Sheet:
         return out.getvalue()
 
 
-_TIGHT = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2), ("RIGHTPADDING", (0, 0), (-1, -1), 2)]
+_TIGHT: list[Any] = [
+    ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2), ("RIGHTPADDING", (0, 0), (-1, -1), 2),
+    ("TOPPADDING", (0, 0), (-1, -1), 2),
+]  # fmt: skip
 
 
-def _table(cells: Any, widths: Sequence[float], more: list[Any]) -> Any:
-    rules = [*_TIGHT, ("LINEBELOW", (0, 0), (-1, -1), 0.3, GRID), ("TOPPADDING", (0, 0), (-1, -1), 2), *more]
-    # A row may be higher than what is left of a page, and even than a page: long opinions are.
-    return LongTable(cells, colWidths=list(widths), repeatRows=1 if more else 0, splitInRow=1, style=TableStyle(rules))
+def pieces(text: str, letters: int = 180, lines: int = 8) -> list[str]:
+    """The text in pieces that are each far less high than a page."""
+    found: list[str] = []
+    for line in text.split("\n"):
+        for start in range(0, max(1, len(line)), letters):
+            part = line[start : start + letters]
+            fits = start == 0 and found and len(found[-1]) + len(part) < letters and found[-1].count("\n") < lines
+            if fits:
+                found[-1] += f"\n{part}"
+            else:
+                found.append(part)
+    return found
 
 
 def _picture(data: bytes, wide: float) -> Any:
@@ -153,8 +191,9 @@ class _Numbered(Canvas):  # type: ignore[misc]
     def save(self) -> None:
         for number, page in enumerate(self._pages, 1):
             self.__dict__.update(page)
-            self.setFont(FONT, 8)
-            self.setFillColor(LABEL)
-            self.drawCentredString(A4[0] / 2, 9 * mm, printable(self._foot(number, len(self._pages)))[0])
+            said, _ = printable(self._foot(number, len(self._pages)))
+            words = Paragraph(_marked(said), style(8, alignment=TA_CENTER, textColor=LABEL))
+            words.wrapOn(self, WIDTH, 20 * mm)
+            words.drawOn(self, MARGIN + 6, 8 * mm)
             Canvas.showPage(self)
         Canvas.save(self)

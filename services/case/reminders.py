@@ -58,9 +58,7 @@ _SINCE = select(timers.c.at).where(timers.c.name == TIMER)
 _KEEP = {
     name: dialect.insert(told)
     .values(case_id=bindparam("of"), kind=bindparam("what"), instant=bindparam("when"), clock=bindparam("which"))
-    .on_conflict_do_update(
-        index_elements=["case_id", "kind"], set_={"instant": bindparam("when"), "clock": bindparam("which")}
-    )
+    .on_conflict_do_update(index_elements=["case_id", "kind"], set_={"instant": bindparam("when"), "clock": bindparam("which")})
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 

@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy import Column, Connection, Integer, String, Table, delete, insert, or_, select, update
 
 from services.case import domain
 from services.case.domain import Action, State
+from services.case.questions import filled
 from services.case.tables import INSTANT, metadata
-from services.case.texts import Plain
 from services.case.words import Speech
 from shared.clock import stamp
 from shared.database import Tx
@@ -52,7 +52,8 @@ PLACEHOLDERS: dict[str, Callable[[Mapping[str, Any], Speech], str]] = {
 UNKNOWN = {"zh": "（未定）", "en": "(not set)"}
 """What stands for something that the case does not have yet."""
 BRACED = re.compile(r"\{([^{}]*)\}")
-Text = Annotated[str, Plain(1500, 1)]
+Text = Annotated[str, Field(min_length=1, max_length=1500), AfterValidator(filled)]
+Title = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(filled)]
 
 
 class Template(BaseModel):
@@ -62,8 +63,8 @@ class Template(BaseModel):
     action: Action
     state: State | None = None
     place: int = Field(0, ge=0, le=9999, description="where it stands among others")
-    title_zh: Annotated[str, Plain(80, 1)]
-    title_en: Annotated[str, Plain(80, 1)]
+    title_zh: Title
+    title_en: Title
     text_zh: Text = Field(examples=["案卷{number}（{category}）请于{due}前处置完毕。"])
     text_en: Text = Field(examples=["Please deal with {number} ({category}) by {due}."])
 
@@ -106,7 +107,7 @@ def every(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(select(templates).order_by(*order)).mappings()]
 
 
-def filled(
+def for_case(
     connection: Connection, row: Mapping[str, Any], action: Action | None, speeches: Mapping[str, Speech]
 ) -> list[dict[str, Any]]:
     """The templates for what can be done with a case now, filled in each language; of one action or of all."""

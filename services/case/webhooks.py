@@ -55,7 +55,7 @@ class Subscription(Narrowed):
     """What an endpoint wants to be called for, and where it is."""
 
     url: str = Field(max_length=500, examples=["https://receiver.example/sanji"])
-    note: Annotated[str, Plain(200)] = Field("", description="what it is for")
+    note: Plain(200) = Field("", description="what it is for")  # type: ignore[valid-type]
     events: Annotated[tuple[Event, ...], Field(strict=False, min_length=1, max_length=30)]
     enabled: bool = True
 
