@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.case import reporters
+from services.case import queries, reporters
 from services.case.answers import answered
 from services.case.api import STAFF, Here, Id
 from services.case.reporters import Contact
@@ -66,6 +66,7 @@ async def register(
 def kept(case_id: Id, here: Here, _: Annotated[Caller, allow(*STAFF)]) -> dict[str, Any]:
     """Whether something of the reporter is kept and until when; opens nothing."""
     with reading(here.engine) as connection:
+        queries.row(connection, case_id)
         return reporters.state(connection, case_id)
 
 
@@ -73,6 +74,7 @@ def kept(case_id: Id, here: Here, _: Annotated[Caller, allow(*STAFF)]) -> dict[s
 def additions(case_id: Id, here: Here, _: Annotated[Caller, allow(*STAFF)]) -> list[dict[str, Any]]:
     """What the reporter of a case wrote later."""
     with reading(here.engine) as connection:
+        queries.row(connection, case_id)
         return reporters.added(connection, case_id)
 
 

@@ -11,17 +11,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, Update, func, select, update
 
 from services.case.intake import Surroundings
 from services.case.reporters import Custody, erase, look_again, reporters
 from shared import lease
-from shared.database import now, reading
+from shared.database import Tx, now, reading
 from shared.loops import progressed
 from shared.telemetry import Gauge
 from shared.vault import bucket_of
@@ -76,7 +77,7 @@ class Erasure:
         self.writer.run(lambda tx: erase(tx, back, "node", ["timer"], "erased before, and brought back by an older copy"))
         self.restored = True
 
-    def _objections(self, tx: Any) -> int:
+    def _objections(self, tx: Tx) -> int:
         return self.around.policy.get(tx.connection).reopen_days
 
     def _sweep(self) -> None:
@@ -94,8 +95,12 @@ class Erasure:
                     return
                 self._plainly("VACUUM")
                 self._checkpointed()
-        done = update(reporters).where(reporters.c.case_id.in_(waiting), reporters.c.wrapped.is_(None)).values(bucket=None)
-        self.writer.run(lambda tx: tx.execute(done).rowcount)
+        swept = list(waiting)
+        for start in range(0, len(swept), CHUNK):
+            these = reporters.c.case_id.in_(swept[start : start + CHUNK])
+            done = update(reporters).where(these, reporters.c.wrapped.is_(None)).values(bucket=None)
+            self.writer.run(partial(_executed, done))
+            progressed()
         logger.info("reporters_erased", count=len(waiting))
 
     def _checkpointed(self) -> int:
@@ -141,3 +146,7 @@ class Erasure:
     def measure(self) -> list[Gauge]:
         late = {self.custody.vault.node: self.overdue().total_seconds()}
         return [("sanji_reporter_overdue_seconds", "How long the oldest record is kept past its last day", "node", late)]
+
+
+def _executed(done: Update, tx: Tx) -> int:
+    return int(tx.execute(done).rowcount)
