@@ -74,7 +74,7 @@ async def rate(
     return await asyncio.wrap_future(here.writer.submit(work))
 
 
-class Group(BaseModel):
+class NewGroup(BaseModel):
     """A group of reporters of a kind: volunteers 志愿者, merchants 商户自治, a compound. It has no list of members."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -82,7 +82,16 @@ class Group(BaseModel):
     kind: Literal["volunteers", "merchants", "compound", "other"]
     name_zh: Plain(120, 1)  # type: ignore[valid-type]
     name_en: Plain(120, 1)  # type: ignore[valid-type]
-    ended_at: str | None = Field(None, max_length=0, description="answered only")
+
+
+class Group(BaseModel):
+    """A group of reporters as it is known; one that has ended says since when."""
+
+    code: str
+    kind: str
+    name_zh: str
+    name_en: str
+    ended_at: str | None
 
 
 @router.get("/groups", dependencies=[public("who may report for a group sees which there are")], response_model=list[Group])
@@ -93,7 +102,7 @@ def known_groups(here: Here) -> list[dict[str, Any]]:
 
 
 @router.post("/groups", status_code=201, response_model=None, responses=answered(Group, 201))
-async def found_group(body: Group, here: Here, caller: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
+async def found_group(body: NewGroup, here: Here, caller: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
     """Make a group known."""
     row = body.model_dump() | {"ended_at": None}
 
