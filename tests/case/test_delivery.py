@@ -27,6 +27,8 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import Engine
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from deploy.render import render
+from deploy.topology import load
 from services.case import book, outbox, reach, webhooks
 from services.case.book import Address
 from services.case.outbox import Draft
@@ -34,6 +36,7 @@ from services.case.webhooks import Signer
 from shared.database import Tx, reading
 from shared.errors import Conflict, Invalid
 from shared.settings import Mail, Outgoing
+from shared.settings import load as load_node
 from tests import served
 from tests.case.copies import NODE, Copy, send_until_killed
 from tests.case.receivers import Receiver, mailing, receiving
@@ -528,3 +531,21 @@ def test_what_is_no_webhook(node: Served) -> None:
 def test_networks_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError):
         Outgoing(networks=("somewhere",))
+
+
+def test_the_topology_says_which_mail_server_and_what_may_be_called(tmp_path: Path) -> None:
+    """Said once for all nodes, or for one; a node without it sends no mail and calls inside nothing but its own machine."""
+    names = 'names = { zh = "某", en = "some" }'
+    (tmp_path / "t.toml").write_text(
+        'pack = "packs/xinjiang"\nmail = { host = "mail.city.example", sender = "sanji@city.example", user = "sanji" }\nnodes = [\n'
+        f'  {{ code = "65", port = 9100, {names} }},\n'
+        f'  {{ code = "6501", parent = "65", port = 9110, outgoing = {{ networks = ["10.0.0.0/8"] }}, {names} }},\n]\n'
+    )
+    topology = load(tmp_path / "t.toml")
+    found = {code: load_node(render(topology, code, tmp_path)) for code in ("65", "6501")}
+    assert [n.mail.host if n.mail else None for n in found.values()] == ["mail.city.example"] * 2
+    assert found["65"].outgoing == Outgoing() and found["6501"].outgoing.networks == ("10.0.0.0/8",)
+    assert served.settings(tmp_path / "demo").mail is None
+    (tmp_path / "t.toml").write_text((tmp_path / "t.toml").read_text().replace('user = "sanji"', 'user = "u", tls = "none"'))
+    with pytest.raises(Invalid):
+        load(tmp_path / "t.toml")
