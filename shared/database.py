@@ -84,7 +84,8 @@ class Tx:
 
 def open_engine(url: str) -> Engine:
     """An engine with our settings: on SQLite WAL, FULL sync and BEGIN IMMEDIATE; on PostgreSQL psycopg 3."""
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    # An error tells its statement and never its values: what a citizen wrote must not come into a log by a failing insert.
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         # A deferred transaction that later wants to write fails at once, whatever busy_timeout says.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from shared.errors import Busy, Conflict, Forbidden, Invalid, NotFound, SanjiError, Unauthenticated
 
+logger = structlog.get_logger()
 STATUS: dict[type[SanjiError], int] = {
     Invalid: 422,
     NotFound: 404,
@@ -68,6 +70,12 @@ def install(app: FastAPI) -> None:
             # The framework's word for a body that it cannot even begin to read: nested without end, or no text at all.
             return problem(422, "invalid", "the body is not JSON that can be read", field="/body")
         return problem(error.status_code, f"http-{error.status_code}", str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(ResponseValidationError)
+    async def answer(_: Request, error: ResponseValidationError) -> JSONResponse:
+        # Handled here, because its own text holds the values that were to be answered, and a log must not.
+        logger.error("answer_not_as_documented", fields=[".".join(map(str, e["loc"])) for e in error.errors()[:5]])
+        return problem(500, "internal", "something went wrong inside; nothing is known to have been done")
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:

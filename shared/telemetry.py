@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 ALLOWED = frozenset(
-    {"event", "level", "timestamp", "node", "loop", "error", "failures", "status", "route", "seconds", "log", "count"}
+    {"event", "level", "timestamp", "node", "loop", "error", "failures", "status", "route", "seconds", "log", "count", "fields"}
 )
 """Keys that may be logged; any other is dropped, so that no request's content slips in by a careless line."""
 
