@@ -536,8 +536,9 @@ def test_networks_that_are_none_are_refused() -> None:
 def test_the_topology_says_which_mail_server_and_what_may_be_called(tmp_path: Path) -> None:
     """Said once for all nodes, or for one; a node without it sends no mail and calls inside nothing but its own machine."""
     names = 'names = { zh = "某", en = "some" }'
+    mail = 'mail = { host = "mail.city.example", sender = "sanji@city.example", user = "sanji" }'
     (tmp_path / "t.toml").write_text(
-        'pack = "packs/xinjiang"\nmail = { host = "mail.city.example", sender = "sanji@city.example", user = "sanji" }\nnodes = [\n'
+        f'pack = "packs/xinjiang"\n{mail}\nnodes = [\n'
         f'  {{ code = "65", port = 9100, {names} }},\n'
         f'  {{ code = "6501", parent = "65", port = 9110, outgoing = {{ networks = ["10.0.0.0/8"] }}, {names} }},\n]\n'
     )
