@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from deploy.generate import PAUSE, Life, cases
 from deploy.mapping import Mapping
-from deploy.node import Around
+from deploy.around import Around
 from deploy.rates import PUBLISHED, Rates, published
 from deploy.render import render
 from deploy.topology import load as load_topology
