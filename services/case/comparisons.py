@@ -252,7 +252,7 @@ class Repeated(Comparison):
             f"{many} of the family {en} in {self.days} days ({self.at_least} needed)")  # fmt: skip
 
 
-class Known(Comparison):
+class IsKnown(Comparison):
     """The case has a part of the register, a cell, or a part whose owner or maintainer is known; always true or false."""
 
     kind: Literal["known"]

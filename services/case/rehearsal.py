@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, func, or_, select, tuple_
 
 from services.case.routing import Choice, Router, Routing
-from services.case.rules import Rule
+from services.case.rules import RoutingRule
 from services.case.rulesets import RuleSet
 from services.case.tables import cases
 from shared.clock import stamp, unstamp
@@ -60,7 +60,7 @@ class Tally:
             self.condition += 1
         self.as_handled += handled is not None and choice.department == handled
 
-    def told(self, rules: Sequence[Rule]) -> dict[str, Any]:
+    def told(self, rules: Sequence[RoutingRule]) -> dict[str, Any]:
         return vars(self) | {"rules": [{"rule": r.id, "cases": self.rules[r.id]} for r in rules]}
 
 
@@ -111,7 +111,7 @@ def _outcome(choice: Choice) -> tuple[str | None, bool, tuple[str, ...], bool]:
 
 
 def rehearse(
-    connection: Connection, around: Routing, rules: Sequence[Rule], past: Past, at: datetime, *, seconds: float = 20.0
+    connection: Connection, around: Routing, rules: Sequence[RoutingRule], past: Past, at: datetime, *, seconds: float = 20.0
 ) -> dict[str, Any]:  # fmt: skip
     """Run `rules` and the set in force over past cases, each at the moment of its filing, under the catalogue of `at`.
 
@@ -148,7 +148,7 @@ def _rows(connection: Connection, past: Past, at: datetime) -> Iterator[Mapping[
         last, left = (rows[-1]["changed_at"], rows[-1]["id"]), left - len(rows)
 
 
-def _told(found: Rehearsal, before: Sequence[Rule], after: Sequence[Rule]) -> dict[str, Any]:
+def _told(found: Rehearsal, before: Sequence[RoutingRule], after: Sequence[RoutingRule]) -> dict[str, Any]:
     changes = [
         {"before": _side(old), "after": _side(new), "cases": kind.cases, "examples": kind.examples}
         for (old, new), kind in sorted(found.changes.items(), key=lambda c: -c[1].cases)

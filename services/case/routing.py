@@ -20,7 +20,7 @@ from services.case.entries import Category, Condition
 from services.case.intake import Surroundings
 from services.case.repetition import Earlier
 from services.case.rewards import Held
-from services.case.rules import FROM_CASE, Compiled, Rule, explained, reasons
+from services.case.rules import FROM_CASE, Compiled, RoutingRule, explained, reasons
 from services.case.rulesets import RuleSet, RuleSets
 from services.case.tables import steps
 from shared.clock import unstamp
@@ -60,7 +60,7 @@ class Routed:
 class Offer(NamedTuple):
     """A department that a rule, or without one the filing condition, offers; None where it is not known."""
 
-    rule: Rule | None
+    rule: RoutingRule | None
     condition: Compiled | None
     department: str | Broken | None
 
@@ -69,12 +69,12 @@ class Offer(NamedTuple):
 class Choice:
     """What the search came to; `passed` are the rules that matched and did not decide, with the department that gave it back."""
 
-    rule: Rule | None = None
+    rule: RoutingRule | None = None
     condition: Compiled | None = None
     department: str | None = None
     helping: tuple[str, ...] = ()
     broken: Broken | None = None
-    passed: list[tuple[Rule, str | None]] = field(default_factory=list)
+    passed: list[tuple[RoutingRule, str | None]] = field(default_factory=list)
 
 
 def route(connection: Connection, around: Routing, row: Mapping[str, Any], at: datetime) -> Routed:
@@ -181,7 +181,7 @@ class Router:
                 zh, en = self.name(code)
                 yield {"department": code, "zh": zh, "en": en, "rule": rule.id if rule else None}
 
-    def judged(self, of: Subject, rule: Rule, condition: Compiled) -> dict[str, Any]:
+    def judged(self, of: Subject, rule: RoutingRule, condition: Compiled) -> dict[str, Any]:
         """One rule and what it comes to."""
         tree = explained(of, condition)
         if not rule.on(self._day.isoformat()):

@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from services.case.rules import Rule
+from services.case.rules import RoutingRule
 
 
-class Remark(BaseModel):
+class RuleRemark(BaseModel):
     """Something about a set: where, and what."""
 
     field: str
     reason: str
 
 
-class Trouble(BaseModel):
+class RuleTrouble(BaseModel):
     """A rule that could not be judged; a dispatcher decided those cases."""
 
     rule: str
@@ -26,24 +26,24 @@ class Trouble(BaseModel):
     last_at: str
 
 
-class RulesNow(BaseModel):
+class RoutingNow(BaseModel):
     """A set of rules. `faults`: what does not fit the catalogue now; `warnings`: rules that no case can reach."""
 
     edition: int = Field(description="0: what came with the data pack")
     last: int = Field(description="the highest edition, which a change names; above `edition` where one begins later")
     valid_from: str | None
-    rules: list[Rule]
+    rules: list[RoutingRule]
     fault: str | None = Field(description="why the stored set cannot be read")
-    faults: list[Remark]
-    warnings: list[Remark]
-    troubles: list[Trouble]
+    faults: list[RuleRemark]
+    warnings: list[RuleRemark]
+    troubles: list[RuleTrouble]
 
 
-class Checked(BaseModel):
+class CheckedRules(BaseModel):
     """What saving would say: faults, for which it would refuse, and warnings."""
 
-    faults: list[Remark]
-    warnings: list[Remark]
+    faults: list[RuleRemark]
+    warnings: list[RuleRemark]
 
 
 class SavedSet(BaseModel):
@@ -63,21 +63,21 @@ class SavedSets(BaseModel):
     next: int | None
 
 
-class Example(BaseModel):
+class CaseNamed(BaseModel):
     """A case by id and by the number for people."""
 
     id: str
     number: str
 
 
-class Cases(BaseModel):
+class CasesCounted(BaseModel):
     """How many, and a few of them."""
 
     cases: int
-    examples: list[Example]
+    examples: list[CaseNamed]
 
 
-class Unjudged(Cases):
+class Unjudged(CasesCounted):
     """Cases for which a rule cannot be judged."""
 
     rule: str
@@ -85,7 +85,7 @@ class Unjudged(Cases):
     en: str
 
 
-class Side(BaseModel):
+class RoutedTo(BaseModel):
     """What a set does with a case; without department a dispatcher decides."""
 
     department: str | None
@@ -94,11 +94,11 @@ class Side(BaseModel):
     broken: bool
 
 
-class Change(Cases):
+class RoutedOtherwise(CasesCounted):
     """Cases for which the two sets differ in the same way."""
 
-    before: Side
-    after: Side
+    before: RoutedTo
+    after: RoutedTo
 
 
 class RuleCases(BaseModel):
@@ -130,28 +130,28 @@ class RehearsalDone(BaseModel):
     differ: int
     present: SetTally
     candidate: SetTally
-    changes: list[Change]
+    changes: list[RoutedOtherwise]
     more_changes: int
-    unmatched: Cases = Field(description="cases that none of the proposed rules matches")
+    unmatched: CasesCounted = Field(description="cases that none of the proposed rules matches")
     broken: list[Unjudged]
 
 
-class Words(BaseModel):
+class Sentence(BaseModel):
     """A sentence in both languages."""
 
     zh: str
     en: str
 
 
-class Why(Words):
+class RuleExplained(Sentence):
     """A condition and what it came to for a case, part by part; unknown: the case does not have what is asked about."""
 
     kind: str
     result: Literal["true", "false", "unknown", "broken"]
-    of: list[Why]
+    of: list[RuleExplained]
 
 
-class Unjudgeable(Words):
+class Unjudgeable(Sentence):
     """The rule and the reason."""
 
     rule: str
@@ -164,20 +164,20 @@ class RoutedCase(BaseModel):
     helping: list[str]
     rule: str | None
     automatic: bool = Field(description="dispatch at once")
-    why: Words
+    why: Sentence
     broken: Unjudgeable | None = Field(description="a rule that could not be judged: a dispatcher decides")
     edition: int
-    tree: Why | None
+    tree: RuleExplained | None
 
 
-class Suggestion(Words):
+class Suggestion(Sentence):
     """A department that may be asked, the next one first; without a rule it is the filing condition's."""
 
     department: str
     rule: str | None
 
 
-class GivenBack(Words):
+class GivenBack(Sentence):
     """A department that gave the case back, and what it said when it asked to."""
 
     department: str
@@ -185,12 +185,12 @@ class GivenBack(Words):
     opinion: str | None
 
 
-class RuleJudged(Words):
+class RuleJudged(Sentence):
     """A rule of the set in force and what it comes to for the case."""
 
     rule: str
     result: Literal["true", "false", "unknown", "broken"]
-    tree: Why
+    tree: RuleExplained
 
 
 class CaseRouting(BaseModel):

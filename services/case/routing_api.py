@@ -17,8 +17,8 @@ from services.case import queries, rulebook
 from services.case.api import CATEGORY, STAFF, Here, Id
 from services.case.rehearsal import Past, rehearse
 from services.case.routing import examine
-from services.case.routing_answers import CaseRouting, Checked, RehearsalDone, RulesNow, SavedSets
-from services.case.rules import Day, Rule
+from services.case.routing_answers import CaseRouting, CheckedRules, RehearsalDone, RoutingNow, SavedSets
+from services.case.rules import Day, RoutingRule
 from services.case.rulesets import MOST_RULES, Fault, RuleSet, faults, warnings
 from services.case.texts import Plain
 from shared.auth import Caller, allow
@@ -57,18 +57,18 @@ def measured(runtime: Runtime) -> list[Gauge]:
     ]  # fmt: skip
 
 
-class Rules(BaseModel):
+class RoutingRules(BaseModel):
     """Rules in order: the first that matches decides."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    rules: list[Rule] = Field(max_length=MOST_RULES, examples=[[EXAMPLE]])
+    rules: list[RoutingRule] = Field(max_length=MOST_RULES, examples=[[EXAMPLE]])
 
     @field_validator("rules", mode="wrap")
     @classmethod
-    def _placed(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> list[Rule]:
+    def _placed(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> list[RoutingRule]:
         """Name the place of a fault as the sender wrote it, without the kinds by which the reader told the conditions apart."""
         try:
-            found: list[Rule] = handler(value)
+            found: list[RoutingRule] = handler(value)
         except ValidationError as error:
             found_wrong = error.errors(include_url=False, include_input=False)[:200]
             lines = [_line(e["type"], e["msg"], _place(e["loc"], value)) for e in found_wrong]
@@ -95,7 +95,7 @@ def _place(loc: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
     return tuple(found)
 
 
-class NewRules(Rules):
+class NewRouting(RoutingRules):
     """A whole set; it replaces the one before it from the day on from which it holds."""
 
     edition: int = Field(ge=0, le=2**31 - 1, description="the last edition, which this one changes")
@@ -103,13 +103,13 @@ class NewRules(Rules):
     note: Plain(400) = Field("", description="why")  # type: ignore[valid-type]
 
 
-class Proposed(Rules):
+class Proposed(RoutingRules):
     """Rules that are not saved."""
 
     valid_from: Day | None = Field(None, description="day of the catalogue; by default today")
 
 
-class Rehearsed(Rules):
+class Rehearsed(RoutingRules):
     """Rules to run over past cases."""
 
     days: int = Field(90, ge=1, le=3660, description="reported within so many days")
@@ -133,7 +133,7 @@ def _shown(here: Runtime, connection: Connection, number: int | None = None) -> 
     }  # fmt: skip
 
 
-def _checked(here: Runtime, connection: Connection, rules: Sequence[Rule], day: str) -> dict[str, Any]:
+def _checked(here: Runtime, connection: Connection, rules: Sequence[RoutingRule], day: str) -> dict[str, Any]:
     against = rulebook.known(connection, here.extra["around"], here.node.code, day)
     wrong = list(faults(rules, against))
     # What does not fit is not searched for what it leaves out.
@@ -141,7 +141,7 @@ def _checked(here: Runtime, connection: Connection, rules: Sequence[Rule], day: 
     return {"faults": [f._asdict() for f in wrong], "warnings": [w._asdict() for w in vain]}
 
 
-@router.get("/routing", response_model=RulesNow)
+@router.get("/routing", response_model=RoutingNow)
 def rules_now(
     request: Request, here: Here, _: Annotated[Caller, allow(*STAFF)],
     edition: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="a saved edition instead of the set in force")] = None,
@@ -152,8 +152,8 @@ def rules_now(
         return _shown(here, connection, edition)
 
 
-@router.put("/routing", response_model=RulesNow)
-async def change_rules(body: NewRules, here: Here, caller: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
+@router.put("/routing", response_model=RoutingNow)
+async def change_rules(body: NewRouting, here: Here, caller: Annotated[Caller, allow("administrator")]) -> dict[str, Any]:
     """Save a set of rules. Refused with all its faults where it does not fit the catalogue, and where another came between."""
     around = here.extra["around"]
 
@@ -182,7 +182,7 @@ def saved_sets(
     return {"items": items[:limit], "next": items[limit - 1]["edition"] if len(items) > limit else None}
 
 
-@router.post("/routing/check", response_model=Checked)
+@router.post("/routing/check", response_model=CheckedRules)
 def check_rules(body: Proposed, here: Here, _: Annotated[Caller, allow("administrator", "dispatcher")]) -> dict[str, Any]:
     """What saving these rules would refuse, and which of them no case would reach; nothing is saved."""
     with reading(here.engine) as connection:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from services.case.intake import Surroundings
 from services.case.routing import Routed, Routing, route
-from services.case.rules import Rule
+from services.case.rules import RoutingRule
 from services.case.rulesets import MOST_RULES, Fault, Known, RuleSet, RuleSets, faults
 from services.case.tables import INSTANT, metadata
 from shared import audit
@@ -48,9 +48,9 @@ troubles = Table(
 )
 """Rules that could not be judged, with the last reason and for how many filings; a dispatcher decided those."""
 
-HELD, WAITING = 40, 20
-"""Sets that are kept in memory, and how many of them may begin later: so that the one in force is always among them."""
-RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])
+WAITING = 20
+"""How many sets may begin later."""
+RULES: TypeAdapter[tuple[RoutingRule, ...]] = TypeAdapter(tuple[RoutingRule, ...])
 _LAST: dict[str, Any] = {"zh": bindparam("zh_why"), "en": bindparam("en_why"), "last_at": bindparam("at")}
 _COUNT = {
     name: dialect.insert(troubles)
@@ -60,12 +60,12 @@ _COUNT = {
 }
 
 
-def routes(shipped: Sequence[Rule] = ()) -> Kept[RuleSets]:
+def routes(shipped: Sequence[RoutingRule] = ()) -> Kept[RuleSets]:
     """The sets in force now and from later days on; `shipped` are the rules of the data pack, which hold until one is saved."""
     return Kept("routes", lambda connection: _load(connection, tuple(shipped)))
 
 
-def shipped(folder: Path) -> tuple[Rule, ...]:
+def shipped(folder: Path) -> tuple[RoutingRule, ...]:
     """The rules in `rules.toml` of a data pack, none where it has none. Raises Invalid naming the place in the file."""
     file = folder / "rules.toml"
     if not file.exists():
@@ -79,17 +79,11 @@ def shipped(folder: Path) -> tuple[Rule, ...]:
         raise Invalid(f"{file.name}: {first['msg']}", field="/rules/" + "/".join(map(str, first["loc"]))) from None
 
 
-def _load(connection: Connection, first: tuple[Rule, ...]) -> RuleSets:
-    """The newest ones; what a newer one replaces from its first day on is left out."""
-    starts = select(rule_sets.c.edition, rule_sets.c.valid_from).order_by(rule_sets.c.edition.desc())
-    wanted, start = list[int](), "9999"
-    for number, valid_from in connection.execute(starts):
-        if valid_from < start and len(wanted) < HELD:
-            wanted.append(number)
-            start = valid_from
-    rows = connection.execute(select(rule_sets).where(rule_sets.c.edition.in_(wanted)).order_by(rule_sets.c.edition.desc()))
-    found = [_set(row) for row in rows.mappings()]
-    return RuleSets(tuple(found if len(found) == HELD else [*found, RuleSet(rules=first)]))
+def _load(connection: Connection, first: tuple[RoutingRule, ...]) -> RuleSets:
+    """The newest ones, one more than may wait for their day, so that the one in force is always among them."""
+    newest = select(rule_sets).order_by(rule_sets.c.edition.desc()).limit(WAITING + 1)
+    found = [_set(row) for row in connection.execute(newest).mappings()]
+    return RuleSets(tuple(found if len(found) > WAITING else [*found, RuleSet(rules=first)]))
 
 
 def _set(row: RowMapping) -> RuleSet:
@@ -101,7 +95,7 @@ def _set(row: RowMapping) -> RuleSet:
         return RuleSet(row["edition"], (), row["valid_from"], reason)
 
 
-def written(rules: Sequence[Rule]) -> list[dict[str, Any]]:
+def written(rules: Sequence[RoutingRule]) -> list[dict[str, Any]]:
     """Rules as JSON values."""
     return [rule.model_dump(mode="json") for rule in rules]
 
@@ -126,7 +120,8 @@ def last(connection: Connection) -> int:
 
 
 def change(
-    tx: Tx, around: Routing, rules: Sequence[Rule], seen: int, who: Caller, *, note: str = "", valid_from: str | None = None
+    tx: Tx, around: Routing, rules: Sequence[RoutingRule], seen: int, who: Caller, *,
+    note: str = "", valid_from: str | None = None,
 ) -> int:  # fmt: skip
     """Save a set that holds from `valid_from` on, by default from today; answers its edition. `seen` is the last one it changes.
 
@@ -150,7 +145,7 @@ def change(
     return edition + 1
 
 
-def refuse(rules: Sequence[Rule], against: Known) -> None:
+def refuse(rules: Sequence[RoutingRule], against: Known) -> None:
     """Raises Invalid with all faults, the first one in front."""
     if len(rules) > MOST_RULES:
         raise Invalid(f"a set has at most {MOST_RULES} rules", field="/rules")

@@ -24,7 +24,7 @@ from services.case.comparisons import (
     Code,
     Comparison,
     Judge,
-    Known,
+    IsKnown,
     Outcome,
     Repeated,
     Said,
@@ -148,7 +148,7 @@ class Negated(BaseModel):
     of: Condition
 
 
-Leaf: TypeAlias = Among | Within | TimeOfDay | Working | Repeated | Known | Answer | Answered
+Leaf: TypeAlias = Among | Within | TimeOfDay | Working | Repeated | IsKnown | Answer | Answered
 Condition = Annotated[Leaf | Every | Some | Negated, Field(discriminator="kind")]
 Node: TypeAlias = Leaf | Every | Some | Negated
 for _model in (Every, Some, Negated):
@@ -179,7 +179,7 @@ class Then(BaseModel):
     helping: Annotated[tuple[Code, ...], Field(strict=False, max_length=20)] = ()
 
 
-class Rule(BaseModel):
+class RoutingRule(BaseModel):
     """One rule. It holds from `valid_from` up to, but not on, `valid_to`, on civil days of the node."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -18,7 +18,7 @@ from services.case.rules import (
     Leaf,
     Negated,
     Node,
-    Rule,
+    RoutingRule,
     Some,
     compiled,
     given_category,
@@ -33,14 +33,14 @@ MOST_RULES, DEEPEST, MOST_COMPARISONS, HELD = 500, 8, 60, 8
 class Prepared:
     """A set made ready for one edition of the catalogue; rules that a category alone rules out are not asked again."""
 
-    rules: tuple[tuple[Rule, Compiled], ...]
-    _of_category: dict[str, tuple[tuple[Rule, Compiled], ...]] = field(default_factory=dict)
+    rules: tuple[tuple[RoutingRule, Compiled], ...]
+    _of_category: dict[str, tuple[tuple[RoutingRule, Compiled], ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rules: Iterable[Rule], edition: Edition) -> Prepared:
+    def of(cls, rules: Iterable[RoutingRule], edition: Edition) -> Prepared:
         return cls(tuple((rule, compiled(rule.when, _gone(rule, edition))) for rule in rules if rule.enabled))
 
-    def candidates(self, category: str) -> tuple[tuple[Rule, Compiled], ...]:
+    def candidates(self, category: str) -> tuple[tuple[RoutingRule, Compiled], ...]:
         found = self._of_category.get(category)
         if found is None:
             found = tuple(r for r in self.rules if given_category(r[0].when, category) is not False)
@@ -48,14 +48,14 @@ class Prepared:
         return found
 
 
-def _gone(rule: Rule, edition: Edition) -> frozenset[str]:
+def _gone(rule: RoutingRule, edition: Edition) -> frozenset[str]:
     """Questions that the rule asks about and no category asks to which it could apply."""
     if not (keys := questions_of(rule.when)):
         return frozenset()
     return frozenset(keys - {q.key for code in _possible(rule, edition) for q in edition.categories[code].questions})
 
 
-def _possible(rule: Rule, edition: Edition) -> list[str]:
+def _possible(rule: RoutingRule, edition: Edition) -> list[str]:
     return [code for code in edition.categories if given_category(rule.when, code) is not False]
 
 
@@ -67,15 +67,15 @@ class RuleSet:
     """
 
     edition: int = 0
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
     valid_from: str = ""
     fault: str | None = None
     _held: dict[int, tuple[Edition, Prepared]] = field(default_factory=dict, compare=False, repr=False)
 
     def prepared(self, edition: Edition) -> Prepared:
-        # By identity: an edition is never changed, and comparing two of them takes longer than routing a case.
+        # By identity: comparing two editions takes longer than routing a case. While it is held here no other has its identity.
         held = self._held.get(id(edition))
-        if held is None or held[0] is not edition:
+        if held is None:
             if len(self._held) >= HELD:
                 self._held.clear()
             held = self._held[id(edition)] = (edition, Prepared.of(self.rules, edition))
@@ -108,7 +108,7 @@ class Known:
     cell: Callable[[str], bool]
 
 
-def faults(rules: Sequence[Rule], known: Known) -> Iterator[Fault]:
+def faults(rules: Sequence[RoutingRule], known: Known) -> Iterator[Fault]:
     """Everything that makes rules unfit for this node and this edition."""
     seen: dict[str, int] = {}
     for at, rule in enumerate(rules):
@@ -126,7 +126,7 @@ def faults(rules: Sequence[Rule], known: Known) -> Iterator[Fault]:
         yield from _of_condition(rule, where, known)
 
 
-def _of_condition(rule: Rule, where: str, known: Known) -> Iterator[Fault]:
+def _of_condition(rule: RoutingRule, where: str, known: Known) -> Iterator[Fault]:
     nodes = list(_walk(rule.when, f"{where}/when", 1))
     leaves = [(node, place) for node, place, _ in nodes if isinstance(node, Leaf)]
     if len(leaves) > MOST_COMPARISONS:
@@ -169,7 +169,7 @@ def _strange(kind: str, code: str, known: Known) -> str | None:
     return None if code in right_ones else f"must be one of {', '.join(right_ones)}"
 
 
-def _unasked(node: Answer | Answered, rule: Rule, edition: Edition) -> Fault | None:
+def _unasked(node: Answer | Answered, rule: RoutingRule, edition: Edition) -> Fault | None:
     """Why the answer that a comparison needs can never come, or not in its type."""
     asked = [(c, q) for c in _possible(rule, edition) for q in edition.categories[c].questions if q.key == node.key]
     if not asked:
@@ -179,7 +179,7 @@ def _unasked(node: Answer | Answered, rule: Rule, edition: Edition) -> Fault | N
     return next((Fault("value", f"in {code}: {reason}") for code, question in asked if (reason := node.unfit(question))), None)
 
 
-def warnings(rules: Sequence[Rule], edition: Edition) -> Iterator[Fault]:
+def warnings(rules: Sequence[RoutingRule], edition: Edition) -> Iterator[Fault]:
     """Rules that no case can reach: the category rules it out, or earlier rules take all of its categories for certain.
 
     An earlier rule that takes the department from a part does not count, because a part need not have one.

@@ -22,7 +22,7 @@ from services.case.intake import Spot
 from services.case.policy import Policy, kept
 from services.case.rehearsal import Past, rehearse
 from services.case.routing import Routed, examine, route
-from services.case.rules import Rule
+from services.case.rules import RoutingRule
 from services.case.rulesets import RuleSets
 from services.case.tables import cases
 from services.case.worktime import WorkCalendar
@@ -88,7 +88,7 @@ class Office:
     def tx(self, connection: Connection) -> Tx:
         return Tx(connection, "99", now=lambda: self.at)
 
-    def save(self, *rules: Rule, seen: int | None = None, **more: Any) -> int:
+    def save(self, *rules: RoutingRule, seen: int | None = None, **more: Any) -> int:
         with self.engine.begin() as c:
             last = rulebook.last(c) if seen is None else seen
             return rulebook.change(self.tx(c), self.around, rules, last, WHO, **more)
@@ -177,14 +177,14 @@ def test_repetition_is_counted(office: Office) -> None:
     office.fill(
         row(2, category="E0102"), row(3, at=NOW - timedelta(days=29)), row(4, at=long_ago), row(5, category="E0201"),
         row(6, state="refused"), row(7, cell="9902002", lon=1.0003, part="A"), row(8, at=NOW + timedelta(minutes=1)),
-        row(9, cell="9902002", lon=1.0006),
+        row(9, cell="9902002", lon=1.0006), row(10, cell="9902002", lon=1.0004, lat=1.0004), row(1),
     )  # fmt: skip
     counts = {}
     for place in ("cell", "part", "near"):
         for n in (1, 2, 3, 4):
             office.save(rule("r", {"kind": "repeated", "at_least": n, "days": 30, "place": place}, "water"))
             counts[place] = n if office.route(part="A").rule else counts.get(place, 0)
-    # In the cell the two of the family in time; near by also the one 33 m away and not the one at 67 m.
+    # In the cell the two of the family in time, not the case itself; near by also the one 33 m away, not those at 63 and 67 m.
     assert counts == {"cell": 2, "part": 1, "near": 3}
     office.save(rule("r", {"kind": "not", "of": {"kind": "repeated", "at_least": 9, "days": 30}}, "water"))
     assert office.route(cell=None).rule is None, "a case without a cell is neither repeated nor not"
@@ -230,6 +230,20 @@ def test_a_set_may_begin_later(office: Office) -> None:
     assert office.route().rule == "instead", "what is saved last holds from its first day on"
 
 
+def test_no_more_sets_wait_than_are_looked_at(office: Office) -> None:
+    office.save(rule("now", ANY, "water"))
+    for n in range(20):
+        office.save(rule(f"r{n}", ANY, "parks"), valid_from=f"2026-04-{n + 1:02}")
+    with pytest.raises(Conflict) as refused_:
+        office.save(rule("r20", ANY, "parks"), valid_from="2026-04-21")
+    assert refused_.value.field == "/valid_from"
+    assert office.route().rule == "now"
+    office.at = datetime(2026, 4, 5, tzinfo=UTC)
+    assert office.route().rule == "r4"
+    office.save(rule("instead", ANY, "water"))
+    assert office.route().rule == "instead"
+
+
 def test_the_packs_rules_hold_until_one_is_saved(engine: Engine) -> None:
     office = Office(engine, Around(routes=rulebook.routes([rule("shipped", ANY, "water")])))
     assert (office.route().rule, office.route().edition) == ("shipped", 0)
@@ -270,6 +284,20 @@ def test_a_rule_that_broke_since_leaves_the_case_to_a_person_and_is_counted(offi
         assert [(t["rule"], t["cases"]) for t in rulebook.counted(c, 1)] == [("deep", 2)]
         unfit = {f.field for f in rulebook.unfit(c, office.around, "99", office.at)}
     assert unfit == {"/rules/0/then/department", "/rules/1/then/department", "/rules/1/when/of/1/key"}
+
+
+def test_suggestions_end_where_a_rule_cannot_be_judged(office: Office) -> None:
+    office.save(rule("a", ANY, "parks"), rule("b", {"kind": "answer", "key": "depth", "op": "ge", "value": 1}, "lamps"),
+                rule("c", ANY, "water"))  # fmt: skip
+    case = row(rule=None, answers={"depth": 3})
+    with reading(office.engine) as c:
+        said = examine(c, office.around, case, NOW)
+    assert [s["department"] for s in said["suggestions"]] == ["parks", "lamps", "water", "roads"]
+    republish(office, without(question="depth"))
+    with reading(office.engine) as c:
+        said = examine(c, office.around, case, NOW)
+    assert [s["department"] for s in said["suggestions"]] == ["parks"]
+    assert [r["result"] for r in said["rules"]] == ["true", "broken", "true"]
 
 
 def test_a_part_whose_owner_is_no_department_is_broken(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

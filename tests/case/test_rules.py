@@ -20,7 +20,7 @@ from services.case.questions import Question
 from services.case.rules import (
     Answer,
     Condition,
-    Rule,
+    RoutingRule,
     compiled,
     conjunction,
     explained,
@@ -222,8 +222,9 @@ def test_the_dear_comparison_is_asked_last_and_told_in_its_place() -> None:
     assert [p["kind"] for p in explained(of, compiled(node))["of"]] == ["repeated", "category"] and asked == ["cell", "cell"]
 
 
-def rule(name: str, when: dict[str, Any], department: str = "lamps", **more: Any) -> Rule:
-    return Rule.model_validate({"id": name, "zh": name, "en": name, "when": when, "then": {"department": department}} | more)
+def rule(name: str, when: dict[str, Any], department: str = "lamps", **more: Any) -> RoutingRule:
+    made = {"id": name, "zh": name, "en": name, "when": when, "then": {"department": department}}
+    return RoutingRule.model_validate(made | more)
 
 
 # Random rules against a judge that knows nothing of closures, order or indexes.
