@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +110,24 @@ def test_a_suspended_case_wakes_by_itself_on_its_day(place: Town) -> None:
         "resume", "timer", "10-20 12:00", "10-23 09:00",
     )  # fmt: skip
     assert place.told(case)[-1] == "resumed" and place.get(case)["light"] == "red"
+
+
+def test_the_page_tells_the_table() -> None:
+    """docs/WORKFLOW.md has each row of the table with its roles and its target, and no other; many sources may share a line."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "WORKFLOW.md").read_text()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    by_number = {(c[1], c[2]): (c[0], c[3], c[4]) for c in lines if len(c) == 6 and c[0].isdigit()}
+    wide = {"any before the end": (*domain.BEFORE_FILING, *domain.FILED), "any filed": domain.FILED,
+            "any before filing": domain.BEFORE_FILING}  # fmt: skip
+    told = {(s, action) for sources, action in by_number for s in wide.get(sources, (sources,))}
+    told |= {(s, c[1]) for c in lines if len(c) == 4 for s in wide.get(c[0], c[0].split(", "))}
+    no_rows = {("–", "the report itself"), ("from", "action"), ("---", "---")}
+    assert told - no_rows == {(s.source, s.action) for s in domain.WORKFLOW}
+    assert {int(number) for number, _, _ in by_number.values()} == set(range(1, 34))
+    for step in domain.WORKFLOW:
+        if found := by_number.get((step.source, step.action)):
+            assert set(found[1].split(", ")) == step.roles - {"integrator"}, step
+            assert found[2] == step.target
+    assert {(what.number, what.action) for what in TRANSITIONS} <= {(int(n), a) for (_, a), (n, _, _) in by_number.items()} | {
+        (15, "dispatch"), (27, "dispatch"),
+    }  # fmt: skip
