@@ -58,31 +58,34 @@ WINDOW = 5000
 
 def page(
     connection: Connection, table: Table, columns: Sequence[str], wanted: Wanted, chain: Chain, *,
-    where: Where | None = None, order: Order = CHANGED, first: Any = None,
+    where: Where | None = None, order: Order = CHANGED, first: Any = None, few: Any = None,
 ) -> tuple[list[dict[str, Any]], str | None]:  # fmt: skip
     """Rows in `order` and the cursor of the next page, if there is one. Raises Invalid naming the filter.
 
-    `first` is a condition on the table by which an index leads to the rows. A page may be shorter than its limit, or empty, while
-    there is a next one. Whoever follows the cursor to the end, in order of change, gets every row that was there at the begin:
+    `first` is a condition on the table by which an index leads to the rows in this order; `few` one that leads to few rows, in
+    whatever order. A page may be shorter than its limit, or empty, while there is a next one. Whoever follows the cursor to the end, in order of change, gets every row that was there at the begin:
     one that stays as it is exactly once, one that changes meanwhile once more, later, as it is then. So a reader knows rows by
     `id` and keeps what came last.
     """
     divisions = None if wanted.area is None else inside(connection, table, wanted.area, chain)
-    query = _along(select(*(table.c[c] for c in columns)), table.c, order, _after(wanted.cursor, order))
-    if first is not None:
-        query = query.where(first)
-    near = query.where(*_spans(table.c, wanted, order)).limit(max(WINDOW, wanted.limit + 1)).subquery()
+    after, window = _after(wanted.cursor, order), max(WINDOW, wanted.limit + 1)
+    query = select(*(table.c[c] for c in columns))
+    if few is not None:
+        # The limit is one that nothing reaches: it keeps a database from beginning at all rows in this order instead of at the few.
+        near = query.where(few).limit(2**31).subquery()
+    else:
+        led = query if first is None else query.where(first)
+        near = _along(led, table.c, order, after).where(*_spans(table.c, wanted, order)).limit(window).subquery()
     filters = [*conditions(near.c, wanted, divisions), *(where(near.c) if where else ())]
-    found = _along(select(*(near.c[c] for c in columns)), near.c, order).where(*filters).limit(wanted.limit + 1)
+    found = _along(select(*(near.c[c] for c in columns)), near.c, order, after).where(*filters).limit(wanted.limit + 1)
     rows = [dict(zip(columns, r, strict=True)) for r in connection.execute(found)]
     if len(rows) > wanted.limit:
         rows = rows[: wanted.limit]
         return rows, _encoded(order, rows[-1][order.column], rows[-1]["id"])
-    if not filters:
+    if few is not None or not filters:
         return rows, None
     # Fewer than wanted among those that were looked at: whether there are more to look at, tells the last of them.
-    edge = _along(select(near.c[order.column], near.c.id), near.c, order).offset(max(WINDOW, wanted.limit + 1) - 1).limit(1)
-    last = connection.execute(edge).first()
+    last = connection.execute(_along(select(near.c[order.column], near.c.id), near.c, order).offset(window - 1).limit(1)).first()
     return rows, None if last is None else _encoded(order, last[0], last[1])
 
 

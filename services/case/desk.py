@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     Connection,
     Index,
@@ -42,7 +41,7 @@ TASKS: frozenset[domain.State] = frozenset({"verifying", "checking"})
 """Tasks 核实、核查 may be for one collector; what is for nobody is for all."""
 LIGHTS: tuple[Light, ...] = get_args(Light)
 
-_HELPED: ColumnElement[bool] = literal_column(f"CAST(helpers AS TEXT) <> 'null' AND {WAITING}", Boolean())
+_HELPED: ColumnElement[bool] = literal_column(f"CAST(helpers AS TEXT) <> 'null' AND {WAITING}")
 _DESK = ("state", "department", "handler", "warn_at", "late_at", "due_at", "reported_at", "id")
 Index("case_cases_desk", *(cases.c[name] for name in _DESK), sqlite_where=WAITING, postgresql_where=WAITING)
 Index("case_cases_helped", cases.c.state, cases.c.id, sqlite_where=_HELPED, postgresql_where=_HELPED)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Boolean, ColumnElement, Connection, Index, and_, func, literal_column, not_, select
+from sqlalchemy import ColumnElement, Connection, Index, and_, func, literal_column, not_, select
 
 from contracts.case import Channel, Stage
 from services.case import domain, search
@@ -24,10 +24,11 @@ from shared.listing import page as listed
 Light = Literal["green", "yellow", "red"]
 Sort = Literal["changed", "due", "reported"]
 ENDED = tuple(s for s in domain.STATES if s not in domain.OPEN and s not in ("appealed", "appeal_review"))
-WAITING: ColumnElement[bool] = literal_column(f"state NOT IN ({', '.join(repr(state) for state in ENDED)})", Boolean())
-"""Somebody has work to do with the case. The index that holds only these is found by this very text."""
+WAITING: ColumnElement[bool] = literal_column(f"state NOT IN ({', '.join(repr(state) for state in ENDED)})")
+"""Somebody has work to do with the case. The indexes that hold only these are found by this very text, so it has no type: to a
+truth value the library adds a comparison on SQLite."""
 
-_CHILD = literal_column("parent IS NOT NULL", Boolean())
+_CHILD: ColumnElement[bool] = literal_column("parent IS NOT NULL")
 Index("case_cases_by_state", cases.c.state, cases.c.changed_at, cases.c.id)
 Index("case_cases_by_department", cases.c.department, cases.c.changed_at, cases.c.id)
 Index("case_cases_by_report", cases.c.reported_at, cases.c.id)
@@ -44,6 +45,7 @@ SERVED = {("changed", "department"), ("changed", "state"), ("due", "state")}
 FEW = 2000
 """So few cases are sorted in less time than it takes to look for them in any order."""
 CODE = r"^[0-9A-Z]{2,20}$"
+MOMENT: dict[str, Any] = {"format": "date-time"}
 
 
 class Filters(BaseModel):
@@ -67,9 +69,9 @@ class Filters(BaseModel):
         None, max_length=200, examples=["路灯 人民路"],
         description="words that all stand in the report, its place, number or codes; the newest case comes first",
     )  # fmt: skip
-    reported_from: str | None = Field(None, description="instant with offset")
-    reported_to: str | None = None
-    changed_since: str | None = None
+    reported_from: str | None = Field(None, description="instant with offset", json_schema_extra=MOMENT)
+    reported_to: str | None = Field(None, json_schema_extra=MOMENT)
+    changed_since: str | None = Field(None, json_schema_extra=MOMENT)
     bbox: str | None = Field(None, description="west,south,east,north in degrees", examples=["87.5,43.7,87.7,43.9"])
     sort: Sort | None = Field(
         None, description="`changed` (if nothing is said): last change first; `due`: open cases, the nearest deadline first; "
@@ -130,26 +132,28 @@ def page(
         rows, following = found(connection, filters, chain, at, cursor, limit)
         return [{name: row[name] for name in PUBLIC} for row in rows], following
     order = ORDERS[filters.sort or "changed"]
-    first = _first(connection, filters, order)
-    if first is None and filters.open:
+    few, first = _led(connection, filters, order)
+    if few is None and first is None and filters.open:
         first = WAITING
     wanted, where = filters.wanted(cursor, limit), _where(filters, stamp(at))
-    return listed(connection, cases, PUBLIC, wanted, chain, where=where, order=order, first=first)
+    return listed(connection, cases, PUBLIC, wanted, chain, where=where, order=order, first=first, few=few)
 
 
-def _first(connection: Connection, filters: Filters, order: Order | None) -> Any:
-    """The condition by which an index leads to the fewest cases, where it leads to few or in the right order."""
+def _led(connection: Connection, filters: Filters, order: Order | None) -> tuple[Any, Any]:
+    """(few, first): a condition by which an index leads to few cases; else one by which it leads to them in this order."""
     counted = {}
     for name in LED:
         if (value := getattr(filters, name)) is not None:
             some = select(1).where(cases.c[name] == value).limit(FEW + 1).subquery()
             counted[name] = connection.execute(select(func.count()).select_from(some)).scalar_one()
     if not counted:
-        return None
+        return None, None
     name = min(counted, key=lambda n: counted[n])
-    if counted[name] <= FEW or (order and (order.name, name) in SERVED):
-        return and_(cases.c[name] == getattr(filters, name), *((WAITING,) if filters.sort == "due" else ()))
-    return None
+    # What is due is only asked of open cases.
+    condition = and_(cases.c[name] == getattr(filters, name), *((WAITING,) if filters.sort == "due" else ()))
+    if counted[name] <= FEW:
+        return condition, None
+    return None, condition if order and (order.name, name) in SERVED else None
 
 
 def found(
@@ -166,7 +170,7 @@ def found(
     asked = search.Asked(filters.text or "", filters.category, divisions, since, until, _before(cursor), limit)
     rows, following = search.find(
         connection, asked, (*PUBLIC, "text", "place"), lambda c: [*conditions(c, wanted, divisions), *more(c)],
-        few=_first(connection, filters, None),
+        few=_led(connection, filters, None)[0],
     )  # fmt: skip
     shown = [{name: r[name] for name in PUBLIC} | {"snippet": snippet((r["text"], r["place"]), sought)} for r in rows]
     return shown, None if following is None else base64.urlsafe_b64encode(f"text {following}".encode()).decode()

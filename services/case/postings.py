@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -108,8 +108,7 @@ _FRESH = (
 def index(tx: Tx, row: Mapping[str, Any]) -> None:
     """Make a new case findable, in the transaction that registers it."""
     connection = tx.connection
-    body = line(row["number"], row["text"], row["place"], row["category"], row["part"])[:LARGEST]
-    done = connection.exec_driver_sql(_ADD[connection.dialect.name], (row["id"], body))
+    done = connection.exec_driver_sql(_ADD[connection.dialect.name], (row["id"], _line(row)))
     if connection.dialect.name == "sqlite":
         seq = done.lastrowid
         connection.exec_driver_sql("INSERT INTO case_texts_fresh (seq) VALUES (?)", (seq,))
@@ -138,10 +137,18 @@ def _fields(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def seal(connection: Connection) -> None:
     """Write the tokens of all fresh places into the postings."""
-    found = connection.execute(_FRESH).mappings().all()
+    found = [dict(row) for row in connection.execute(_FRESH).mappings()]
+    _write(connection, found)
+    for start in range(0, len(found), BLOCK):
+        done = [row["seq"] for row in found[start : start + BLOCK]]
+        connection.execute(delete(fresh).where(fresh.c.seq.in_(done)))
+
+
+def _write(connection: Connection, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write the tokens of these lines into their blocks."""
     by_block: dict[int, list[Mapping[str, Any]]] = {}
-    for each in found:
-        by_block.setdefault(each["seq"] >> SHIFT, []).append(dict(each))
+    for each in lines:
+        by_block.setdefault(each["seq"] >> SHIFT, []).append(each)
     known = {r.block: r for r in connection.execute(select(blocks).where(blocks.c.block.in_(list(by_block))))}
     for block, rows in by_block.items():
         standing: defaultdict[str, list[int]] = defaultdict(list)
@@ -154,9 +161,6 @@ def seal(connection: Connection) -> None:
         times = [r["reported_at"] for r in rows] + ([there.first_at, there.last_at] if there else [])
         connection.execute(delete(blocks).where(blocks.c.block == block))
         connection.execute(insert(blocks), {"block": block, "first_at": min(times), "last_at": max(times)})
-    for start in range(0, len(found), BLOCK):
-        done = [r["seq"] for r in found[start : start + BLOCK]]
-        connection.execute(delete(fresh).where(fresh.c.seq.in_(done)))
 
 
 def _post(connection: Connection, block: int, standing: Mapping[str, Sequence[int]], *, merge: bool) -> None:
@@ -237,20 +241,23 @@ def places(mask: int) -> Iterator[int]:
 def adopt(connection: Connection) -> int:
     """Index every case that is not indexed yet, in the order of their ids; answers how many there were.
 
-    For cases from before there was an index, and for those that were written past it in bulk.
+    For cases from before there was an index, and for those that were written past it in bulk. Nobody else writes meanwhile.
     """
     last, count = "", 0
     missing = ~exists().where(texts.c.case_id == cases.c.id)
-    wanted = [cases.c[name] for name in ("id", "number", "text", "place", "category", "part")]
+    wanted = [cases.c[name] for name in ("id", "number", "text", "place", "category", "part", "division", "reported_at")]
     while True:
         before = connection.execute(select(func.max(texts.c.seq))).scalar() or 0
         # As many as fill the block, so that each is written once.
         query = select(*wanted).where(cases.c.id > last, missing).order_by(cases.c.id).limit(BLOCK - (before + 1) % BLOCK)
-        found = connection.execute(query).all()
+        found = {row["id"]: dict(row) for row in connection.execute(query).mappings()}
         if not found:
             return count
-        rows = [{"case_id": r.id, "body": line(r.number, r.text, r.place, r.category, r.part)[:LARGEST]} for r in found]
-        connection.execute(insert(texts), rows)
-        connection.execute(insert(fresh).from_select(["seq"], select(texts.c.seq).where(texts.c.seq > before)))
-        seal(connection)
-        last, count = found[-1].id, count + len(found)
+        connection.execute(insert(texts), [{"case_id": row["id"], "body": _line(row)} for row in found.values()])
+        lines = connection.execute(select(texts).where(texts.c.seq > before)).mappings()
+        _write(connection, [found[row["case_id"]] | dict(row) for row in lines])
+        last, count = max(found), count + len(found)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return line(row["number"], row["text"], row["place"], row["category"], row["part"])[:LARGEST]

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, or_, select, text
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, text
 
 from services.case.postings import BLOCK, CATEGORY, DIVISION, SHIFT, blocks, decoded, fresh, places, texts, unpacked
 from services.case.tables import cases
 from services.case.terms import LAST, Term, terms
 
-CANDIDATES, WALKED = 4000, 2048
+CANDIDATES, WALKED = 2500, 2048
 """The most lines that are looked at, and blocks that are walked, for one page."""
 FEW = 256
 """With so few candidates left in a stretch of blocks it is cheaper to look at their lines than at more postings."""
@@ -83,57 +83,61 @@ def find(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Cases that fit, the newest first, and the cursor of the next page, None where nothing more can come.
 
-    `where` makes further conditions from the columns of a case; it must include those that `asked` narrows by, which are only
-    hints here. `few` is one of them that leads to few cases: then these are looked at and nothing else. Raises Invalid for a text
-    that holds nothing to search for.
+    `where` makes further conditions from `columns`, among which is the id; it must include those that `asked` narrows by, which
+    are only hints here. `few` is one of them that leads to few cases: then these are looked at and nothing else. Raises Invalid
+    for a text that holds nothing to search for.
     """
     sought = terms(asked.text)
+    look = Look(connection, sought, columns, where)
     if few is not None:
-        return _among(connection, asked, sought, columns, where, few)
+        ids = connection.execute(select(cases.c.id).where(few)).scalars().all()
+        older = texts.c.case_id.in_(ids) if asked.before is None else and_(texts.c.case_id.in_(ids), texts.c.seq < asked.before)
+        return _cut(look.at(look.proved(older), asked.limit + 1), asked.limit)
     walk = Walk(connection, asked, sought)
-    query = (
-        select(texts.c.seq, *(cases.c[c] for c in columns))
-        .join(cases, cases.c.id == texts.c.case_id)
-        .where(texts.c.seq.in_(bindparam("places", expanding=True)), *_fits(connection, sought), *where(cases.c))
-        .order_by(texts.c.seq.desc())
-    )
     rows: list[dict[str, Any]] = []
     hits, looked = walk.places(), 0
     while batch := list(islice(hits, 500 if looked else 2 * asked.limit)):
-        page = query.limit(asked.limit + 1 - len(rows))
-        rows += map(dict, connection.execute(page, {"places": batch}).mappings())
+        rows += look.at(look.proved(texts.c.seq.in_(batch)), asked.limit + 1 - len(rows))
         looked += len(batch)
         if len(rows) > asked.limit:
             return _cut(rows, asked.limit)
         if looked >= CANDIDATES:
-            return _shown(rows), batch[-1]
-    return _shown(rows), walk.stopped
+            return _cut(rows, asked.limit)[0], batch[-1]
+    return _cut(rows, asked.limit)[0], walk.stopped
 
 
-def _among(
-    connection: Connection, asked: Asked, sought: Iterable[Term], columns: Sequence[str], where: Where, few: Any
-) -> tuple[list[dict[str, Any]], int | None]:
-    # A limit keeps both databases from turning it round and going through all lines instead.
-    near = select(cases).where(few).limit(2**31).subquery()
-    query = (
-        select(texts.c.seq, *(near.c[c] for c in columns))
-        .join(near, near.c.id == texts.c.case_id)
-        .where(*_fits(connection, sought), *where(near.c))
-        .order_by(texts.c.seq.desc())
-        .limit(asked.limit + 1)
-    )
-    if asked.before is not None:
-        query = query.where(texts.c.seq < asked.before)
-    rows = list(map(dict, connection.execute(query).mappings()))
-    return _cut(rows, asked.limit) if len(rows) > asked.limit else (_shown(rows), None)
+class Look:
+    """Looks at lines and cases themselves, after the postings had their say."""
+
+    def __init__(self, connection: Connection, sought: Iterable[Term], columns: Sequence[str], where: Where) -> None:
+        self._connection = connection
+        self._lines = select(texts.c.seq, texts.c.case_id).where(*_fits(connection, sought))
+        among: Any = bindparam("ids", expanding=True)
+        # With a limit, which keeps SQLite from beginning at all cases that pass the filters.
+        near = select(*(cases.c[c] for c in columns)).where(cases.c.id.in_(among)).limit(2**31).subquery()
+        self._filters = where(near.c)
+        self._passing = select(near.c.id).where(*self._filters)
+        self._whole = select(*(cases.c[c] for c in columns)).where(cases.c.id.in_(among))
+
+    def proved(self, among: Any) -> list[tuple[int, str]]:
+        """(place, case) of the lines among these that hold every term, the newest first."""
+        return sorted(((row.seq, row.case_id) for row in self._connection.execute(self._lines.where(among))), reverse=True)
+
+    def at(self, proved: Sequence[tuple[int, str]], most: int) -> list[dict[str, Any]]:
+        """The first `most` of these cases that pass the filters, each with its place as `seq`."""
+        ids = [case_id for _, case_id in proved]
+        if self._filters and ids:
+            passing = set(self._connection.execute(self._passing, {"ids": ids}).scalars())
+            proved = [hit for hit in proved if hit[1] in passing]
+        seqs = {case_id: seq for seq, case_id in proved[:most]}
+        found = {row["id"]: dict(row) for row in self._connection.execute(self._whole, {"ids": list(seqs)}).mappings()}
+        return [found[case_id] | {"seq": seq} for case_id, seq in seqs.items()]
 
 
 def _cut(rows: Sequence[Mapping[str, Any]], limit: int) -> tuple[list[dict[str, Any]], int | None]:
-    return _shown(rows[:limit]), rows[limit - 1]["seq"]
-
-
-def _shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seq"} for row in rows]
+    """At most `limit` of the rows, and the place of the last where there are more."""
+    shown = [{name: value for name, value in row.items() if name != "seq"} for row in rows[:limit]]
+    return shown, rows[limit - 1]["seq"] if len(rows) > limit else None
 
 
 def _fits(connection: Connection, sought: Iterable[Term]) -> list[Any]:
@@ -166,7 +170,8 @@ class Walk:
 
     def _unposted(self, sought: tuple[Term, ...]) -> Masks:
         """Hits among the places that the postings do not know yet."""
-        query = select(texts.c.seq).join(fresh, fresh.c.seq == texts.c.seq).where(*_fits(self.connection, sought))
+        # Not as a join, which SQLite may begin at the million lines instead of at the few places.
+        query = select(texts.c.seq).where(texts.c.seq.in_(select(fresh.c.seq)), *_fits(self.connection, sought))
         masks: Masks = {}
         for seq in self.connection.execute(query).scalars():
             masks[seq >> SHIFT] = masks.get(seq >> SHIFT, 0) | 1 << seq % BLOCK
@@ -199,6 +204,7 @@ class Walk:
             masks = there if masks is None else {b: both for b, m in masks.items() if (both := m & there.get(b, 0))}
             if sum(m.bit_count() for m in masks.values()) <= FEW:
                 break
+            low, high = min(masks), max(masks)
         return {block: mask for block, mask in (masks or {}).items() if block not in self._outside}
 
     def _standing(self, need: Need, low: int, high: int) -> Masks:
