@@ -84,8 +84,10 @@ def act(
 def _sent(tx: Tx, around: Routing, row: dict[str, Any], at: datetime) -> dict[str, Any]:
     """A case just filed; dispatched at once where the rule that matched says so, by the rule and not by whoever filed."""
     rule = row["rule"]
-    if not (rule and rule["automatic"] and rule["department"]) or rule["department"] in (row["returned_by"] or ()):
-        # To a department that gave the case back it goes only with a reason, which no rule has.
+    if not (rule and rule["automatic"] and rule["department"]):
+        return row
+    if row["failed_check"] and row["department"] != rule["department"]:
+        # To another department than the one that did not pass it goes only with a reason, which no rule has.
         return row
     who = Caller(f"rule:{rule['rule']}", DISPATCHER)
     said = {"department": rule["department"], "helpers": rule["helping"]}

@@ -21,7 +21,7 @@ from services.case.tables import cases, requests, steps
 from shared import audit, log
 from shared.clock import unstamp
 from shared.database import open_engine
-from shared.settings import Limits
+from shared.settings import Limits, Retention
 from tests import served
 from tests.served import LEAF, ROOT, Served
 
@@ -236,7 +236,8 @@ def town(base: Path, engine: Engine, at: datetime | None = None) -> Iterator[Tow
     """A demo county with the mainland's holidays, on a clock that stands until it is moved."""
     clock = Hand(at or local(REPORTED))
     unlimited = Limits(named="1000000/minute", nameless="1000000/minute")
-    runtime = served.start(served.settings(base, LEAF, limits=unlimited), engine)
+    # Erasing goes by the real day, which may be long after the one on which the stories take place.
+    runtime = served.start(served.settings(base, LEAF, limits=unlimited, retention=Retention(days=3650)), engine)
     # Before anything runs: the node's own timers go by this clock, too.
     runtime.writer.now = clock
     with served.listening(served.app(runtime)) as url, Client(base_url=url, timeout=30) as client:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from tests.case.stories import LAMPS, ROADS, Town, local, served_town, town, wall
+from tests.case.stories import API, LAMPS, ROADS, Town, local, served_town, town, wall
 from tests.served import refused
 
 
@@ -89,6 +90,31 @@ def test_filed_anew_by_another_condition_the_handling_begins_anew(place: Town) -
     place.done(case, "dispatch", "dispatcher")
     row = place.row(case)
     assert (row["limit"], wall(row["due_at"]), row["clocks"]["handling"].get("moves")) == ("3WD", "10-12 10:00", None)
+
+
+def test_a_rule_that_dispatches_at_once_does_so_but_not_past_a_failed_check(place: Town) -> None:
+    def routes(*rules: dict[str, Any]) -> None:
+        client, boss = place.served.client, place.as_("administrator")
+        edition = client.get(f"{API}/routing", headers=boss).json()["edition"]
+        answer = client.put(f"{API}/routing", json={"edition": edition, "rules": list(rules)}, headers=boss)
+        assert answer.status_code == 200, answer.text
+
+    case = place.reach("failed")
+    place.done(case, "send_back", "dispatcher")
+    to_parks = {"id": "parks", "zh": "绿化", "en": "parks", "when": {"kind": "category", "among": ["E0105"]},
+                "then": {"department": "parks"}, "automatic": True}  # fmt: skip
+    routes(to_parks)
+    try:
+        place.set("10-08 16:00")
+        assert place.done(case, "file", "shift_supervisor")["state"] == "filed", "another department needs a reason"
+        fresh = place.report()
+        found = place.done(fresh, "file", "shift_supervisor")
+        assert (found["state"], found["department"], found["version"]) == ("dispatched", "parks", 3)
+        assert [(s["action"], s["actor"]) for s in place.timeline(fresh)] == [
+            ("file", "the shift_supervisor"), ("dispatch", "rule:parks"),
+        ]  # fmt: skip
+    finally:
+        routes()
 
 
 def test_a_reporter_reopens_within_the_time_set(place: Town) -> None:
