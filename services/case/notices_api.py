@@ -53,7 +53,7 @@ class Notice(BaseModel):
 
 
 class Notices(BaseModel):
-    """One's own notices, the newest first; `unread` counts all of them, up to a thousand."""
+    """One's own notices, the newest first; `unread` counts all of them, up to a hundred."""
 
     items: list[Notice]
     next: str | None = Field(description="`before` of the following page, null on the last")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Column, Engine, Index, String, Table, bindparam, insert, select, text, union, update
+from sqlalchemy import Column, Engine, Index, String, Table, bindparam, func, insert, select, text, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.case import book, notices, outbox
@@ -104,7 +104,9 @@ def _due(kind: Event, since: str, at: str) -> Any:
     judged = select(told.c.case_id).where(told.c.case_id == cases.c.id, told.c.kind == kind, told.c.instant == column).exists()
     lately = stamp(unstamp(since) - SLACK)
     came = select(cases.c.id).where(column >= since, column < at, ~judged).limit(CHUNK)
-    moved = select(cases.c.id).where(cases.c.changed_at > lately, column < at, ~judged).limit(CHUNK)
+    # Not by the index of the deadlines, which would lead through everything that is late: few cases changed just now.
+    passed = func.coalesce(column, "~") < at
+    moved = select(cases.c.id).where(cases.c.changed_at > lately, passed, ~judged).limit(CHUNK)
     return union(select(came.subquery()), select(moved.subquery()))
 
 

@@ -125,7 +125,8 @@ def _sending() -> None:
     op.create_index(
         "case_outbox_waiting", "case_outbox", ["target", "place"], sqlite_where=waiting, postgresql_where=waiting
     )  # fmt: skip
-    op.create_index("case_outbox_ended", "case_outbox", ["state", "ended_at"])
+    ended = sa.text("ended_at IS NOT NULL")
+    op.create_index("case_outbox_ended", "case_outbox", ["state", "ended_at"], sqlite_where=ended, postgresql_where=ended)
     op.create_table(
         "case_webhooks",
         sa.Column("id", sa.String(40), primary_key=True),
