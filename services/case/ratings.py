@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import JSON, Column, Connection, Index, Integer, String, Table, bindparam, insert, select
 
 from contracts.case import CaseRated
+from services.case import notices
 from services.case.intake import Surroundings
 from services.case.tables import INSTANT, cases, metadata
 from shared import audit
@@ -67,6 +68,7 @@ def rate(
     audit.note(tx, who.name, who.roles, "rate", "case", case["id"], detail={"by": by, "score": score})
     if score is not None:
         tx.state(CaseRated(time=at, day=civil_day(at, around.zone), case=case["id"], score=score, by=by))
+        notices.happened(tx, case, "rated", actor=by, at=at, detail={"by": by, "score": score})
     return shown(row)
 
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
-from services.case import following, postings, queries, ratings, reporters, rewards
+from services.case import comments, following, postings, queries, ratings, reporters, rewards
 from services.case.answers import answered
 from services.case.api import Here, Placed
 from services.case.commands import Report, act, report
@@ -118,6 +119,7 @@ class Followed(BaseModel):
     timeline: list[Moment]
     can: list[str] = Field(description="what the reporter may do now: withdraw, reopen")
     additions: list[Addition]
+    comments: list[Addition] = Field(description="what the administration says of it in public")
     contact: bool = Field(description="whether the reporter's contact data are still kept")
 
 
@@ -173,15 +175,22 @@ async def file(
     return await asyncio.wrap_future(here.writer.submit(work))
 
 
+def _followed(connection: Connection, case_id: str) -> dict[str, Any]:
+    case, steps, surviving = reporters.followed(connection, case_id)
+    said = [{"at": c["at"], "text": c["text"]} for c in comments.public_of(connection, surviving["id"])]
+    return following.seen(case, steps, surviving) | {
+        "additions": reporters.added(connection, case_id), "comments": said,
+        "contact": reporters.state(connection, case_id)["contact"],
+    }  # fmt: skip
+
+
 @router.get("/reports/mine", response_model=None, responses=answered(Followed), dependencies=[public(CODE)])
 def follow(code: TrackingCode, here: Here, response: Response) -> dict[str, Any]:
     """What has become of a report, in plain words."""
     response.headers.update(SECRET)
     with reading(here.engine) as connection:
         case_id = reporters.case_of(connection, code)
-        found = following.seen(*reporters.followed(connection, case_id))
-        kept = reporters.state(connection, case_id)["contact"]
-        return found | {"additions": reporters.added(connection, case_id), "contact": kept}
+        return _followed(connection, case_id)
 
 
 @router.post(
@@ -228,9 +237,7 @@ async def _acted(here: Runtime, code: str, action: Action, given: dict[str, Any]
     def work(tx: Tx) -> dict[str, Any]:
         case_id = reporters.case_of(tx.connection, code)
         act(tx, here.extra["around"], case_id, action, CITIZEN.roles, given=given, who=CITIZEN)
-        found = following.seen(*reporters.followed(tx.connection, case_id))
-        kept = reporters.state(tx.connection, case_id)["contact"]
-        return found | {"additions": reporters.added(tx.connection, case_id), "contact": kept}
+        return _followed(tx.connection, case_id)
 
     return await asyncio.wrap_future(here.writer.submit(work))
 
