@@ -5,25 +5,17 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.base import Edition as Code
 from services.case.differences import Difference
 from services.case.entries import CODE, Category, Condition, Content, Department, Major
-from services.case.questions import DAY, Question
-from services.case.texts import plain
+from services.case.questions import Question
+from services.case.texts import Day, plain
 
 Note = Annotated[str, Field(max_length=500), AfterValidator(plain)]
 
 
-def written_day(value: object) -> object:
-    """A day stands as 2026-03-02; the reader alone would also take seconds since 1970 for one."""
-    if isinstance(value, str) and not DAY.fullmatch(value):
-        raise ValueError("a day is written like 2026-03-02")
-    return value
-
-
-Day = Annotated[date, BeforeValidator(written_day), Field(strict=False, examples=["2027-01-01"])]
 class Brief(BaseModel):
     """An edition without what it says; it holds from `valid_from` up to, but not on, `valid_to`."""
 

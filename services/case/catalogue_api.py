@@ -27,11 +27,10 @@ from services.case.catalogue_answers import (
     NewEdition,
     Report,
     Withdrawal,
-    written_day,
 )
 from services.case.differences import Difference, difference
 from services.case.entries import Category, next_extension
-from services.case.texts import plain
+from services.case.texts import plain, written_day
 from services.case.workbook import XLSX, Reading, read, written
 from shared.auth import Caller, allow, public
 from shared.clock import civil_day

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -14,7 +13,7 @@ from services.case.answers import answered
 from services.case.api import STAFF, Here, Id
 from services.case.reporters import Contact
 from services.case.reporters_api import SECRET, Addition, Erased, custody
-from services.case.texts import Plain
+from services.case.texts import Day, Plain
 from shared.auth import Caller, allow
 from shared.database import Tx, reading
 
@@ -41,7 +40,7 @@ class Reason(BaseModel):
 class Longer(Reason):
     """Until when to keep it, and why."""
 
-    until: date = Field(strict=False, examples=["2027-03-31"])
+    until: Day
 
 
 class Given(BaseModel):

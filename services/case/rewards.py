@@ -16,7 +16,7 @@ from sqlalchemy import JSON, Column, Connection, Index, Integer, String, Table, 
 from services.case.duplicates import Where, near
 from services.case.intake import Surroundings
 from services.case.tables import INSTANT, metadata
-from services.case.texts import CODE_PATTERN
+from services.case.texts import CODE_PATTERN, Day
 from services.case.tracking import draw, hashed
 from shared import audit
 from shared.auth import Caller
@@ -95,8 +95,8 @@ class Reward(BaseModel):
     areas: Codes = Field(default=[], description="divisions, with all that lies in them; none for all")
     points: int = Field(gt=0, le=10_000)
     daily_cap: int = Field(gt=0, le=100_000, description="points that one purse earns by this rule on one day")
-    valid_from: Annotated[date, Field(strict=False)] | None = None
-    valid_to: Annotated[date, Field(strict=False)] | None = Field(None, description="the first day on which it holds no more")
+    valid_from: Day | None = None
+    valid_to: Day | None = Field(None, description="the first day on which it holds no more")
 
     @model_validator(mode="after")
     def _in_order(self) -> Reward:
