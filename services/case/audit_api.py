@@ -39,6 +39,10 @@ async def life(app: FastAPI) -> AsyncIterator[None]:
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"], lifespan=life)
 Code = Annotated[str | None, Query(max_length=80, pattern=CODE_PATTERN)]
+Moment = Annotated[
+    str | None,
+    Query(description="instant with offset", examples=["2026-03-01T08:00:00+08:00"], json_schema_extra={"format": "date-time"}),
+]
 
 
 class Entry(BaseModel):
@@ -69,8 +73,8 @@ def entries(
     request: Request, here: Here, _: Annotated[Caller, allow("auditor", "administrator")],
     actor: Annotated[str | None, Query(max_length=120)] = None,
     action: Code = None, kind: Code = None, subject: Code = None,
-    since: Annotated[str | None, Query(description="instant with offset", examples=["2026-03-01T08:00:00+08:00"])] = None,
-    until: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
     before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:  # fmt: skip

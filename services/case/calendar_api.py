@@ -23,8 +23,10 @@ from shared.web import refuse_unknown
 
 router = APIRouter(prefix="/api/case/v1", tags=["case"])
 OPEN = public("when an office works and by when it owes an answer is on its door")
-MONTH_DAY, TIME = r"^[0-9]{2}-[0-9]{2}$", r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
-DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+MONTH_DAY, TIME = r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$", r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
+DATE, LIMIT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", r"^[0-9]{1,5}(\.[0-9]{1,4})?(UH|UD|WH|WD|ND)$"
+MOMENT: dict[str, Any] = {"format": "date-time"}
+CIVIL: dict[str, Any] = {"format": "date"}
 Year = Annotated[int, Path(ge=FIRST, le=LAST, examples=[2026])]
 
 
@@ -32,7 +34,7 @@ class NewDay(BaseModel):
     """A holiday 节假日, or a day of a weekend that is worked 调休."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    day: str = Field(max_length=10, pattern=DATE, examples=["2027-02-05"])
+    day: str = Field(max_length=10, pattern=DATE, examples=["2027-02-05"], json_schema_extra=CIVIL)
     kind: Literal["holiday", "workday"]
     name_zh: Plain(40, 1) = Field(examples=["春节"])  # type: ignore[valid-type]
     name_en: Plain(80, 1) = Field(examples=["Spring Festival"])  # type: ignore[valid-type]
@@ -120,7 +122,7 @@ class PeriodEdition(BaseModel):
     """Working periods that hold from a day until the next edition begins."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    valid_from: str = Field(max_length=10, pattern=DATE, examples=["2026-01-01"])
+    valid_from: str = Field(max_length=10, pattern=DATE, examples=["2026-01-01"], json_schema_extra=CIVIL)
     seasons: list[SeasonOfYear] = Field(min_length=1, max_length=12)
 
 
@@ -190,8 +192,11 @@ def _compared(here: Here, year: int, given: Special, complete: bool) -> Any:
 @router.get("/deadline", dependencies=[OPEN], response_model=Deadline)
 def deadline(
     request: Request, here: Here,
-    start: Annotated[str, Query(max_length=40, description="instant with offset", examples=["2026-03-06T17:20:00+08:00"])],
-    limit: Annotated[str, Query(max_length=20, description="amount and UH, UD, WH, WD or ND", examples=["2WD"])],
+    start: Annotated[
+        str,
+        Query(max_length=40, description="instant with offset", examples=["2026-03-06T17:20:00+08:00"], json_schema_extra=MOMENT),
+    ],
+    limit: Annotated[str, Query(pattern=LIMIT, description="amount and UH, UD, WH, WD or ND", examples=["2WD"])],
 ) -> dict[str, Any]:  # fmt: skip
     """By when a matter that begins at `start` is due, and why."""
     refuse_unknown(request)

@@ -58,12 +58,13 @@ EXAMPLE: dict[str, Any] = {
     "data": {"category": "E0101", "lon": 87.62, "lat": 43.72},
 }  # fmt: skip
 ONE = {"oneOf": [_event(kind) for kind in SHAPES]}
+MANY = {"type": "array", "items": ONE, "minItems": 1}
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/cloudevents+json": {"schema": ONE, "example": EXAMPLE},
-            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": ONE}, "example": [EXAMPLE]},
+            "application/cloudevents-batch+json": {"schema": MANY, "example": [EXAMPLE]},
             "application/x-ndjson": {"schema": {"type": "string", "description": "one event a line"}},
             "application/json": {"schema": {"type": "object", "description": "the data alone; attributes as ce- headers"}},
         },
