@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 
+from deploy.links import link
 from shared.auth import Guard
 from shared.problems import TITLES
 
@@ -69,7 +70,27 @@ def describe(title: str, routers: Iterable[APIRouter], description: str = "") ->
     schemas |= problem.pop("$defs") | {"Problem": problem}
     components["responses"] = {f"Problem{status}": _answer(status) for status in sorted(used)}
     components["securitySchemes"] = {"bearer": BEARER}
+    _without_null(document)
+    link(document)
     return document
+
+
+def _without_null(document: dict[str, Any]) -> None:
+    """Take null out of what is sent as text: a query, a header or a form leaves out what it does not say."""
+    schemas = document["components"]["schemas"]
+    for operation in (op for methods in document["paths"].values() for op in methods.values()):
+        for parameter in operation.get("parameters", ()):
+            parameter["schema"] = _said(parameter["schema"])
+        form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {}).get("schema", {})
+        form = schemas[form["$ref"].rpartition("/")[2]] if "$ref" in form else form
+        if "properties" in form:
+            form["properties"] = {name: _said(schema) for name, schema in form["properties"].items()}
+
+
+def _said(schema: dict[str, Any]) -> dict[str, Any]:
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return schema if not kinds else rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
 def _guard(dependant: Dependant, path: str) -> Guard:
@@ -86,6 +107,10 @@ def _complete(operation: dict[str, Any], method: str, path: str, guard: Guard) -
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422")):
         del answers["422"]
+    for answer in answers.values():
+        # A route that writes its answer itself: the framework's guess at it says JSON of any kind.
+        if answer.get("content") == {"application/json": {"schema": {}}}:
+            del answer["content"]
     statuses = {*ALWAYS, *(KNOWN if guard.roles is not None else ())}
     if path.startswith("/api/"):
         statuses |= {*EVERYWHERE, *(() if method == "GET" else CHANGING)}
