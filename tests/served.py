@@ -21,8 +21,8 @@ from joserfc.jwk import OKPKey
 from jsonschema import Draft202012Validator
 from sqlalchemy import Engine
 
-from deploy.migrate import migrate
 from deploy.around import Around
+from deploy.migrate import migrate
 from deploy.render import render
 from deploy.routers import ROUTERS
 from deploy.topology import Topology, load

@@ -219,7 +219,8 @@ def test_a_close_states_the_steps_before_it_or_none(post: Post, state: str) -> N
     post.recorder = later
     kept = post.left()
     assert post.facts() == [*steps, "reported"], "no fact of a step that was taken back"
-    assert set(map(repr, before["case_cases"])) < set(map(repr, kept["case_cases"])) and len(kept["log_entries"]) == len(steps) + 1
+    assert set(map(repr, before["case_cases"])) < set(map(repr, kept["case_cases"]))
+    assert len(kept["log_entries"]) == len(steps) + 1
     assert outcome(post.push(close)[0]) == ("accepted", None) and post.waiting() == {}
     assert post.facts()[len(steps) + 1 :] == ["dispatched", "handled", "closed"][steps.index(state) - 1 :]
 

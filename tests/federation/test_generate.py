@@ -15,9 +15,9 @@ import pyarrow.parquet as parquet
 import pytest
 from sqlalchemy import Engine
 
+from deploy.around import Around
 from deploy.generate import PAUSE, Life, cases
 from deploy.mapping import Mapping
-from deploy.around import Around
 from deploy.rates import PUBLISHED, Rates, published
 from deploy.render import render
 from deploy.topology import load as load_topology
