@@ -110,7 +110,8 @@ def test_a_conflict_says_what_is_possible_now(node: Served) -> None:
 REPORTS: list[tuple[str, Any]] = [
     ("category", "X9"), ("category", 5), ("category", None), ("category", "e0101"), ("lon", 0.0), ("lon", "87"), ("lon", None),
     ("lon", True), ("lat", 91), ("text", "<b>dark</b>"), ("cell", "650102990001002"), ("cell", "1"), ("part", "a b"),
-    ("answers", "red"), ("application", "a b"), ("lat", []), ("channel", "pigeon"), ("text", "x" * 2001), ("text", "a\0b"), ("text", 5),
+    ("answers", "red"), ("application", "a b"), ("lat", []),
+    ("channel", "pigeon"), ("text", "x" * 2001), ("text", "a\0b"), ("text", 5),
     ("reporter", "Mr. Li"), ("provenance", "live"),
 ]  # fmt: skip
 ACTIONS: list[tuple[str, Any]] = [
