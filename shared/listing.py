@@ -63,15 +63,15 @@ def page(
     """Rows in `order` and the cursor of the next page, if there is one. Raises Invalid naming the filter.
 
     `first` is a condition on the table by which an index leads to the rows in this order; `few` one that leads to few rows, in
-    whatever order. A page may be shorter than its limit, or empty, while there is a next one. Whoever follows the cursor to the end, in order of change, gets every row that was there at the begin:
-    one that stays as it is exactly once, one that changes meanwhile once more, later, as it is then. So a reader knows rows by
-    `id` and keeps what came last.
+    whatever order. A page may be shorter than its limit, or empty, while there is a next one. Whoever follows the cursor to the
+    end, in order of change, gets every row that was there at the begin: one that stays as it is exactly once, one that changes
+    meanwhile once more, later, as it is then. So a reader knows rows by `id` and keeps what came last.
     """
     divisions = None if wanted.area is None else inside(connection, table, wanted.area, chain)
     after, window = _after(wanted.cursor, order), max(WINDOW, wanted.limit + 1)
     query = select(*(table.c[c] for c in columns))
     if few is not None:
-        # The limit is one that nothing reaches: it keeps a database from beginning at all rows in this order instead of at the few.
+        # Nothing reaches this limit: it keeps a database from beginning at all rows in this order instead of at the few.
         near = query.where(few).limit(2**31).subquery()
     else:
         led = query if first is None else query.where(first)

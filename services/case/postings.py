@@ -166,26 +166,28 @@ def _write(connection: Connection, lines: Iterable[Mapping[str, Any]]) -> None:
 def _post(connection: Connection, block: int, standing: Mapping[str, Sequence[int]], *, merge: bool) -> None:
     """Write at which places of one block tokens stand; with `merge` beside those that stand there already."""
     found = {token.encode(): standing[token] for token in sorted(standing)}
-    if merge:
-        found = _merged(connection, block, found)
-    pages = list(_pages(found))
+    pages = [page for some in (_merged(connection, block, found) if merge else [found]) for page in _pages(some)]
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(_POST["sqlite"], [(block, *page) for page in pages])
     else:
         connection.exec_driver_sql(_POST["postgresql"], (block, *map(list, zip(*pages, strict=True))))
 
 
-def _merged(connection: Connection, block: int, found: Mapping[bytes, Sequence[int]]) -> dict[bytes, Sequence[int]]:
-    """Take out the pages on which these tokens belong; answers what is to stand in their place."""
+def _merged(connection: Connection, block: int, found: Mapping[bytes, Sequence[int]]) -> list[dict[bytes, Sequence[int]]]:
+    """Take out the pages on which these tokens belong; answers for each what is to stand in its place.
+
+    Each by itself: a page that held tokens of two others would hide those that stand between them.
+    """
     firsts = list(connection.execute(_FIRSTS, {"of": block}).scalars())
-    there = sorted({firsts[max(0, bisect_right(firsts, token) - 1)] for token in found})
-    together: dict[bytes, set[int]] = {token: set(standing) for token, standing in found.items()}
-    for first in there:
+    by_page: defaultdict[bytes, dict[bytes, set[int]]] = defaultdict(dict)
+    for token, standing in found.items():
+        by_page[firsts[max(0, bisect_right(firsts, token) - 1)]][token] = set(standing)
+    for first, together in by_page.items():
         page = connection.execute(_PAGE, {"of": block, "from": first}).one()
         for token, docs in unpacked(page.tokens, page.ends, page.docs):
             together.setdefault(token, set()).update(places(decoded(docs)))
         connection.execute(_DROP, {"of": block, "from": first})
-    return {token: sorted(together[token]) for token in sorted(together)}
+    return [{token: sorted(together[token]) for token in sorted(together)} for together in by_page.values()]
 
 
 def _pages(found: Mapping[bytes, Sequence[int]]) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
