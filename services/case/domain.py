@@ -131,7 +131,7 @@ WORKFLOW: tuple[Step, ...] = (
     _row("handled", "rework", "dispatched", "dispatcher integrator", "-closing >handling", "返工", "send to rework",
          needs="opinion"),
     _row("handled", "ask_check", "checking", "acceptor", "~closing +check", "发核查", "ask for a check"),
-    _row("handled", "close", "closed", "integrator", "-closing", "结案", "close"),
+    _row("handled", "close", "closed", "integrator", "-closing", "结案", "close", guards="its_own"),
     _row("checking", "pass_check", "checked", "collector checker", "-check >closing", "核查通过", "pass", guards="not_a_hand"),
     _row("checking", "fail_check", "filed", "collector checker", "-check -closing +dispatch", "核查不通过", "do not pass",
          guards="not_a_hand", needs="opinion"),

@@ -86,6 +86,12 @@ def _checked_by_another(row: Row, now: Moment) -> None:
         raise Conflict("the case needs a check by somebody who had no hand in the work", field="/action")
 
 
+def _its_own(row: Row, now: Moment) -> None:
+    if row["clocks"]:
+        # Clocks of ours say that somebody here took a step of it, or had it reported here.
+        raise Forbidden("a platform closes only what it works on itself: this case needs a check by somebody here")
+
+
 def _after_photo(row: Row, now: Moment) -> None:
     if now.policy.after_photo and "integrator" not in now.roles and not now.photos("after"):
         raise Conflict("a photo of the place after the work is needed first", field="/photos")
@@ -144,6 +150,7 @@ GUARDS: dict[str, Guard] = {
     ),
     "not_a_hand": Guard(_not_a_hand, "核查人不得是处置人", "by somebody who had no hand in the work"),
     "checked_by_another": Guard(_checked_by_another, "须由非处置人核查", "after a check by somebody who had no hand in the work"),
+    "its_own": Guard(_its_own, "限平台自办案件", "by a platform that works on the case itself"),
     "after_photo": Guard(_after_photo, "须有处置后照片", "with a photo afterwards, where the policy wants one"),
     "was_overdue": Guard(_was_overdue, "限超期结案", "only of a case that was handled late"),
     "not_appealed": Guard(_not_appealed, "每案仅一次", "once for each case"),

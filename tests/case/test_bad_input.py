@@ -154,6 +154,15 @@ def test_keys_and_tokens_of_others(untouched: Town) -> None:
     assert (item["outcome"], item["field"]) == ("refused", "/source")
 
 
+def test_a_platform_closes_no_case_of_the_staff(place: Town) -> None:
+    """A case is closed after a check by somebody who had no hand in the work; a platform's key is no way around it."""
+    case = place.reach("handled")
+    before = trace(place.served.runtime.engine)
+    answer = refused(place.do(case, "close", "integrator"), 403)
+    assert "this case needs a check by somebody here" in answer["detail"]
+    assert "close" not in place.get(case, "integrator")["allowed"] and trace(place.served.runtime.engine) == before
+
+
 def test_a_wrong_role_a_stale_version_and_what_is_no_step(place: Town) -> None:
     case = place.reach("filed")
     before = place.row(case), place.timeline(case)
