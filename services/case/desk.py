@@ -44,7 +44,7 @@ LIGHTS: tuple[Light, ...] = get_args(Light)
 _HELPED: ColumnElement[bool] = literal_column(f"CAST(helpers AS TEXT) <> 'null' AND {WAITING}")
 _DESK = ("state", "department", "handler", "warn_at", "late_at", "due_at", "reported_at", "id")
 Index("case_cases_desk", *(cases.c[name] for name in _DESK), sqlite_where=WAITING, postgresql_where=WAITING)
-Index("case_cases_helped", cases.c.state, cases.c.id, sqlite_where=_HELPED, postgresql_where=_HELPED)
+Index("case_cases_helped", cases.c.stage, cases.c.id, sqlite_where=_HELPED, postgresql_where=_HELPED)
 
 
 def _waits() -> dict[domain.State, frozenset[str]]:
@@ -110,8 +110,9 @@ def _parts(desk: Desk, states: frozenset[domain.State], department: str | None) 
         yield Part([WAITING, c.state.in_(sorted(of_department)), *led])
     elif of_department:
         yield Part([WAITING, c.state.in_(sorted(of_department)), c.department.in_(sorted(mine)), *led])
-        helping = [_helps(mine), c.department.not_in(sorted(mine))]
-        yield Part([_HELPED, c.state.in_(sorted(of_department)), *helping, *led])
+        # The stage, which is that of all these states, leads to the few that have helpers; the state leads SQLite elsewhere.
+        others = [c.stage == "handling", _helps(mine), func.coalesce(c.department, "").not_in(sorted(mine))]
+        yield Part([_HELPED, c.state.in_(sorted(of_department)), *others, *led])
 
 
 def _helps(mine: frozenset[str]) -> ColumnElement[bool]:

@@ -55,7 +55,7 @@ def upgrade() -> None:
     op.create_index("case_filters_owner", "case_filters", ["owner", "name"], unique=True)
     op.create_index("case_filters_shared", "case_filters", ["shared_with"])
     op.create_index("case_cases_desk", "case_cases", DESK, sqlite_where=OPEN, postgresql_where=OPEN)
-    op.create_index("case_cases_helped", "case_cases", ["state", "id"], sqlite_where=HELPED, postgresql_where=HELPED)
+    op.create_index("case_cases_helped", "case_cases", ["stage", "id"], sqlite_where=HELPED, postgresql_where=HELPED)
     op.create_index("case_cases_by_state", "case_cases", ["state", "changed_at", "id"])
     op.create_index("case_cases_by_department", "case_cases", ["department", "changed_at", "id"])
     op.create_index("case_cases_by_report", "case_cases", ["reported_at", "id"])
