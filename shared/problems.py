@@ -61,7 +61,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def shape(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [{"field": _pointer(e), "reason": e["msg"]} for e in error.errors()]
+        errors = [{"field": _pointer(e), "reason": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
         return problem(422, "invalid", errors[0]["reason"], field=errors[0]["field"], errors=errors)
 
     @app.exception_handler(HTTPException)

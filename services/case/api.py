@@ -129,7 +129,7 @@ async def create(
     key: Key = None,
 ) -> Response:  # fmt: skip
     """Register a report. With an idempotency key a repeat answers the same case, whatever became of the first answer."""
-    what = Report(**body.model_dump())
+    what = Report(**body.model_dump(), clocked=body.channel != "platform")
     if what.self_handled and not (what.channel == "collector" and "collector" in caller.roles):
         raise Forbidden("only a collector puts something right on the spot")
 

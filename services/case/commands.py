@@ -14,7 +14,7 @@ from contracts.case import CaseStageEnded
 from services.case import clock, domain, notices
 from services.case.deeds import Act
 from services.case.effects import Clocks
-from services.case.guards import GUARDS, Moment
+from services.case.guards import GUARDS, Moment, its_own
 from services.case.intake import LEEWAY, Report, report
 from services.case.joining import DECIDE
 from services.case.photos import has
@@ -117,6 +117,7 @@ def _permit(step: domain.Step, row: dict[str, Any], moment: Moment, given: Mappi
     for name in step.guards:
         GUARDS[name].check(row, moment)
     if moment.roles == INTEGRATOR:
+        its_own(row, moment)
         return
     for name in step.needs:
         if given.get(name) in (None, "", []):

@@ -265,7 +265,7 @@ def _endorse(a: Act) -> Decided:
 
 
 def _reopen(a: Act) -> Decided:
-    cleared = dict.fromkeys(("ended_at", "on_time", "handled_at", "means", "checked_by", "handler", "pending"))
+    cleared = dict.fromkeys(("ended_at", "on_time", "handled_at", "means", "checked_by", "handler", "pending", "appealed"))
     return cleared | {"reopenings": a.row["reopenings"] + 1, "failed_check": False}, [CaseReopened(**a.about)]
 
 

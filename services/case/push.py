@@ -18,6 +18,7 @@ from contracts.case import Channel, Provenance
 from services.case import domain
 from services.case.commands import Report, Routing, act, report
 from services.case.tables import cases, platform_cases, pushed, quarantine
+from services.case.texts import Plain
 from shared.auth import Caller
 from shared.clock import stamp
 from shared.database import Tx
@@ -51,7 +52,7 @@ class Reported(_Strict):
     channel: Channel = "platform"
     provenance: Provenance = "live"
     dataset: str | None = Field(None, max_length=80, pattern=r"^[0-9A-Za-z._:-]+$")
-    text: str | None = Field(None, max_length=2000)
+    text: Plain(2000) | None = None  # type: ignore[valid-type]
 
 
 class Filed(_Strict):
@@ -188,7 +189,7 @@ def depth(value: Any) -> int:
 
 def _first(error: ValidationError, under: str) -> Invalid:
     first = error.errors()[0]
-    return Invalid(first["msg"], field=under + "/" + "/".join(map(str, first["loc"])))
+    return Invalid(first["msg"].removeprefix("Value error, "), field=under + "/" + "/".join(map(str, first["loc"])))
 
 
 def _digest(raw: Any) -> bytes:

@@ -159,7 +159,7 @@ def test_a_platform_closes_no_case_of_the_staff(place: Town) -> None:
     case = place.reach("handled")
     before = trace(place.served.runtime.engine)
     answer = refused(place.do(case, "close", "integrator"), 403)
-    assert "this case needs a check by somebody here" in answer["detail"]
+    assert "this case is worked on here" in answer["detail"]
     assert "close" not in place.get(case, "integrator")["allowed"] and trace(place.served.runtime.engine) == before
 
 
