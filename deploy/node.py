@@ -24,7 +24,6 @@ from shared.database import open_engine
 from shared.issuers import Issuers
 from shared.loops import Loops
 from shared.reader import Reader
-from shared.settings import Node
 from shared.settings import load as load_node
 from shared.telemetry import configure_logs
 from shared.web import Runtime, create
