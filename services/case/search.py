@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select, text
+import orjson
+from sqlalchemy import ARRAY, BigInteger, Connection, String, bindparam, func, literal_column, or_, select, text
 
 from services.case.postings import BLOCK, CATEGORY, DIVISION, SHIFT, blocks, decoded, fresh, places, texts, unpacked
 from services.case.tables import cases
@@ -91,13 +92,13 @@ def find(
     look = Look(connection, sought, columns, where)
     if few is not None:
         ids = connection.execute(select(cases.c.id).where(few)).scalars().all()
-        older = texts.c.case_id.in_(ids) if asked.before is None else and_(texts.c.case_id.in_(ids), texts.c.seq < asked.before)
-        return _cut(look.at(look.proved(older), asked.limit + 1), asked.limit)
+        hits = [hit for hit in look.proved("case_id", ids) if asked.before is None or hit[0] < asked.before]
+        return _cut(look.at(hits, asked.limit + 1), asked.limit)
     walk = Walk(connection, asked, sought)
     rows: list[dict[str, Any]] = []
-    hits, looked = walk.places(), 0
-    while batch := list(islice(hits, 500 if looked else 2 * asked.limit)):
-        rows += look.at(look.proved(texts.c.seq.in_(batch)), asked.limit + 1 - len(rows))
+    places, looked = walk.places(), 0
+    while batch := list(islice(places, 500 if looked else 2 * asked.limit)):
+        rows += look.at(look.proved("seq", batch), asked.limit + 1 - len(rows))
         looked += len(batch)
         if len(rows) > asked.limit:
             return _cut(rows, asked.limit)
@@ -112,26 +113,37 @@ class Look:
     def __init__(self, connection: Connection, sought: Iterable[Term], columns: Sequence[str], where: Where) -> None:
         self._connection = connection
         self._lines = select(texts.c.seq, texts.c.case_id).where(*_fits(connection, sought))
-        among: Any = bindparam("ids", expanding=True)
+        self._whole = select(*(cases.c[c] for c in columns)).where(_among(connection, cases.c.id))
         # With a limit, which keeps SQLite from beginning at all cases that pass the filters.
-        near = select(*(cases.c[c] for c in columns)).where(cases.c.id.in_(among)).limit(2**31).subquery()
+        near = self._whole.limit(2**31).subquery()
         self._filters = where(near.c)
         self._passing = select(near.c.id).where(*self._filters)
-        self._whole = select(*(cases.c[c] for c in columns)).where(cases.c.id.in_(among))
 
-    def proved(self, among: Any) -> list[tuple[int, str]]:
-        """(place, case) of the lines among these that hold every term, the newest first."""
-        return sorted(((row.seq, row.case_id) for row in self._connection.execute(self._lines.where(among))), reverse=True)
+    def proved(self, name: str, among: Sequence[Any]) -> list[tuple[int, str]]:
+        """(place, case) of the lines whose `name` is among these and that hold every term, the newest first."""
+        query = self._lines.where(_among(self._connection, texts.c[name]))
+        return sorted((tuple(row) for row in self._connection.execute(query, self._packed(among))), reverse=True)
+
+    def _packed(self, among: Sequence[Any]) -> dict[str, Any]:
+        return {"among": orjson.dumps(among).decode() if self._connection.dialect.name == "sqlite" else among}
 
     def at(self, proved: Sequence[tuple[int, str]], most: int) -> list[dict[str, Any]]:
         """The first `most` of these cases that pass the filters, each with its place as `seq`."""
         ids = [case_id for _, case_id in proved]
         if self._filters and ids:
-            passing = set(self._connection.execute(self._passing, {"ids": ids}).scalars())
+            passing = set(self._connection.execute(self._passing, self._packed(ids)).scalars())
             proved = [hit for hit in proved if hit[1] in passing]
         seqs = {case_id: seq for seq, case_id in proved[:most]}
-        found = {row["id"]: dict(row) for row in self._connection.execute(self._whole, {"ids": list(seqs)}).mappings()}
+        found = {row["id"]: dict(row) for row in self._connection.execute(self._whole, self._packed(list(seqs))).mappings()}
         return [found[case_id] | {"seq": seq} for case_id, seq in seqs.items()]
+
+
+def _among(connection: Connection, column: Any) -> Any:
+    """The column has one of many values, given as one parameter `among`: drivers take long to read hundreds of them."""
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(literal_column("value")).select_from(func.json_each(bindparam("among"))))
+    kind = BigInteger() if column is texts.c.seq else String()
+    return column == func.any(bindparam("among", type_=ARRAY(kind)))
 
 
 def _cut(rows: Sequence[Mapping[str, Any]], limit: int) -> tuple[list[dict[str, Any]], int | None]:
