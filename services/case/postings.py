@@ -1,9 +1,10 @@
 """The index behind the full-text search 全文检索: what each case is found by, in blocks, the same on SQLite and PostgreSQL.
 
-Each case has a place in the order of their coming (`seq`) and a line of runs (`terms.line`). Every 2,048 places are a block. When
-one is full its tokens are written at once, in order, a page of them with the places they stand at to a row; until then, and
-whenever a place came late, the lines themselves are looked through. Whoever asks (`search.py`) proves each hit on its line, so
-that the postings may say too much and never too little: nothing is ever taken out of them.
+Each case has a place in the order of what came last (`seq`) and a line of runs (`terms.line`); what is added to a case gives it a
+new line at a new place. Every 2,048 places are a block. Once a block is full its tokens are written, in order, a page of them
+with the places they stand at to a row, and never touched again; until then the lines themselves are looked through. Whoever asks
+(`search.py`) proves each hit on its line, so that the postings may say too much, as of a place that a case has left, and never
+too little.
 
 Only the problem and its place are in it, never anything about who reported.
 """
@@ -11,9 +12,10 @@ Only the problem and its place are in it, never anything about who reported.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +33,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    update,
 )
 
 from services.case.tables import INSTANT, cases, metadata
@@ -46,6 +47,8 @@ texts = Table(
     Column("seq", SEQ, primary_key=True),
     Column("case_id", String(40), nullable=False, unique=True),
     Column("body", Text, nullable=False),
+    # The part of the body that is not in the case's own row.
+    Column("added", Text, nullable=False),
 )
 """The line of each case: its number, text, place, codes, and what was added to it."""
 
@@ -82,10 +85,11 @@ LARGEST = 20_000
 """Characters of a line; what is added to a case beyond is not searched."""
 CATEGORY, DIVISION = "\x01c", "\x01d"
 """Begin the tokens by which a filter for these is answered from the postings."""
+
 _ADD = {
-    "sqlite": "INSERT INTO case_texts (case_id, body) VALUES (?, ?)",
-    "postgresql": "WITH t AS (INSERT INTO case_texts (case_id, body) VALUES (%s, %s) RETURNING seq) "
-    "INSERT INTO case_texts_fresh SELECT seq FROM t RETURNING seq",
+    "sqlite": "INSERT INTO case_texts (case_id, body, added) VALUES (?, ?, ?)",
+    "postgresql": "WITH t AS (INSERT INTO case_texts (case_id, body, added) VALUES (%s, %s, %s) RETURNING seq) "
+    "INSERT INTO case_texts_fresh SELECT seq FROM t",
 }
 """By hand, because the library's preparation of a statement costs more than running it."""
 _POST = {
@@ -93,109 +97,117 @@ _POST = {
     "postgresql": "INSERT INTO case_postings (block, first, tokens, ends, docs) "
     "SELECT %s, unnest(%s::bytea[]), unnest(%s::bytea[]), unnest(%s::bytea[]), unnest(%s::bytea[])",
 }
-_LINE = select(texts.c.seq, texts.c.body).where(texts.c.case_id == bindparam("case"))
-_AT = (postings.c.block == bindparam("of"), postings.c.first == bindparam("from"))
-_FIRSTS = select(postings.c.first).where(postings.c.block == bindparam("of")).order_by(postings.c.first)
-_PAGE, _DROP = select(postings).where(*_AT), delete(postings).where(*_AT)
-_SET_LINE = update(texts).where(texts.c.seq == bindparam("place"))
-_FRESH = (
+_KNOWN = select(texts.c.seq, texts.c.added).where(texts.c.case_id == bindparam("case"))
+_LEAVE = [delete(table).where(table.c.seq == bindparam("place")) for table in (texts, fresh)]
+_LINES = (
     select(texts.c.seq, texts.c.body, cases.c.category, cases.c.division, cases.c.reported_at)
-    .select_from(fresh.join(texts, texts.c.seq == fresh.c.seq).join(cases, cases.c.id == texts.c.case_id))
+    .select_from(texts.join(cases, cases.c.id == texts.c.case_id))
+    .where(texts.c.seq.between(bindparam("low"), bindparam("high")))
     .order_by(texts.c.seq)
 )
 
 
 def index(tx: Tx, row: Mapping[str, Any]) -> None:
     """Make a new case findable, in the transaction that registers it."""
-    connection = tx.connection
-    done = connection.exec_driver_sql(_ADD[connection.dialect.name], (row["id"], _line(row)))
-    if connection.dialect.name == "sqlite":
-        seq = done.lastrowid
-        connection.exec_driver_sql("INSERT INTO case_texts_fresh (seq) VALUES (?)", (seq,))
-    else:
-        seq = done.scalar_one()
-    if seq % BLOCK == BLOCK - 1:
-        seal(connection)
+    _place(tx.connection, row["id"], _line(row), "")
 
 
 def add(tx: Tx, row: Mapping[str, Any], *pieces: str | None) -> None:
-    """Make a case findable by what was added to it, too, and by its category, part and place as they are now."""
-    found = tx.execute(_LINE, {"case": row["id"]}).first()
-    if found is None:
-        index(tx, row)
-        found = tx.execute(_LINE, {"case": row["id"]}).one()
-    more = line(row["category"], row["part"], *pieces)
-    tx.execute(_SET_LINE, {"place": found.seq, "body": (found.body + more[1:])[:LARGEST]})
-    if tx.execute(select(fresh.c.seq).where(fresh.c.seq == found.seq)).first() is None:
-        block, place = divmod(found.seq, BLOCK)
-        _post(tx.connection, block, {t: [place] for t in (*tokens(more), *_fields(row))}, merge=True)
+    """Make a case findable as it is now, and by what was added to it as well; it moves to the newest place."""
+    known = tx.execute(_KNOWN, {"case": row["id"]}).first()
+    added = (known.added if known else "") + line(*pieces)[1:]
+    if known:
+        for statement in _LEAVE:
+            tx.execute(statement, {"place": known.seq})
+    _place(tx.connection, row["id"], _line(row), added)
 
 
-def _fields(row: Mapping[str, Any]) -> tuple[str, str]:
-    return CATEGORY + row["category"], DIVISION + row["division"]
+def _place(connection: Connection, case_id: str, own: str, added: str) -> None:
+    done = connection.exec_driver_sql(_ADD[connection.dialect.name], (case_id, (own + added)[:LARGEST], added[:LARGEST]))
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("INSERT INTO case_texts_fresh (seq) VALUES (?)", (done.lastrowid,))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return line(row["number"], row["text"], row["place"], row["category"], row["part"])
+
+
+@dataclass(frozen=True)
+class Sheaf:
+    """Everything that is to be written of one block."""
+
+    block: int
+    places: list[int]
+    pages: list[tuple[bytes, bytes, bytes, bytes]]
+    first_at: str
+    last_at: str
+
+
+def full(connection: Connection) -> list[int]:
+    """Blocks that are full and have places that the postings do not know."""
+    newest = connection.execute(select(func.max(texts.c.seq))).scalar() or 0
+    unknown = connection.execute(select(fresh.c.seq).where(fresh.c.seq < newest >> SHIFT << SHIFT)).scalars()
+    return sorted({seq >> SHIFT for seq in unknown})
+
+
+def gather(connection: Connection, block: int) -> Sheaf:
+    """Cut the lines of a full block. It takes a tenth of a second, so it is done without holding up whoever writes."""
+    span = {"low": block << SHIFT, "high": (block + 1 << SHIFT) - 1}
+    rows = connection.execute(_LINES, span).mappings().all()
+    standing: defaultdict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        place = row["seq"] % BLOCK
+        for token in tokens(row["body"]):
+            standing[token].append(place)
+        standing[CATEGORY + row["category"]].append(place)
+        standing[DIVISION + row["division"]].append(place)
+    times = [row["reported_at"] for row in rows]
+    places = _unknown(connection, block)
+    return Sheaf(block, places, list(_pages(standing)), min(times, default=""), max(times, default=""))
+
+
+def _unknown(connection: Connection, block: int) -> list[int]:
+    within = fresh.c.seq.between(block << SHIFT, (block + 1 << SHIFT) - 1)
+    return list(connection.execute(select(fresh.c.seq).where(within)).scalars())
+
+
+def put(connection: Connection, sheaf: Sheaf) -> None:
+    """Write a block. What committed too late for its block, which is written once, moves to the newest place instead."""
+    if connection.execute(select(blocks.c.block).where(blocks.c.block == sheaf.block)).first() is not None:
+        # Asked anew: another copy of the service may have written the same block a moment ago.
+        for place in _unknown(connection, sheaf.block):
+            _move(connection, place)
+        return
+    if sheaf.pages and connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_POST["sqlite"], [(sheaf.block, *page) for page in sheaf.pages])
+    elif sheaf.pages:
+        connection.exec_driver_sql(_POST["postgresql"], (sheaf.block, *map(list, zip(*sheaf.pages, strict=True))))
+    row = {"block": sheaf.block, "first_at": sheaf.first_at, "last_at": sheaf.last_at}
+    connection.execute(insert(blocks), row)
+    connection.execute(delete(fresh).where(fresh.c.seq.in_(sheaf.places)))
+
+
+def _move(connection: Connection, place: int) -> None:
+    row = connection.execute(select(texts).where(texts.c.seq == place)).first()
+    for statement in _LEAVE:
+        connection.execute(statement, {"place": place})
+    if row is not None:
+        own = row.body.removesuffix(row.added) if row.added else row.body
+        _place(connection, row.case_id, own, row.added)
 
 
 def seal(connection: Connection) -> None:
-    """Write the tokens of all fresh places into the postings."""
-    found = [dict(row) for row in connection.execute(_FRESH).mappings()]
-    _write(connection, found)
-    for start in range(0, len(found), BLOCK):
-        done = [row["seq"] for row in found[start : start + BLOCK]]
-        connection.execute(delete(fresh).where(fresh.c.seq.in_(done)))
+    """Write every block that is full."""
+    for block in full(connection):
+        put(connection, gather(connection, block))
 
 
-def _write(connection: Connection, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write the tokens of these lines into their blocks."""
-    by_block: dict[int, list[Mapping[str, Any]]] = {}
-    for each in lines:
-        by_block.setdefault(each["seq"] >> SHIFT, []).append(each)
-    known = {r.block: r for r in connection.execute(select(blocks).where(blocks.c.block.in_(list(by_block))))}
-    for block, rows in by_block.items():
-        standing: defaultdict[str, list[int]] = defaultdict(list)
-        for row in rows:
-            place = row["seq"] % BLOCK
-            for token in (*tokens(row["body"]), *_fields(row)):
-                standing[token].append(place)
-        there = known.get(block)
-        _post(connection, block, standing, merge=there is not None)
-        times = [r["reported_at"] for r in rows] + ([there.first_at, there.last_at] if there else [])
-        connection.execute(delete(blocks).where(blocks.c.block == block))
-        connection.execute(insert(blocks), {"block": block, "first_at": min(times), "last_at": max(times)})
-
-
-def _post(connection: Connection, block: int, standing: Mapping[str, Sequence[int]], *, merge: bool) -> None:
-    """Write at which places of one block tokens stand; with `merge` beside those that stand there already."""
-    found = {token.encode(): standing[token] for token in sorted(standing)}
-    pages = [page for some in (_merged(connection, block, found) if merge else [found]) for page in _pages(some)]
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_POST["sqlite"], [(block, *page) for page in pages])
-    else:
-        connection.exec_driver_sql(_POST["postgresql"], (block, *map(list, zip(*pages, strict=True))))
-
-
-def _merged(connection: Connection, block: int, found: Mapping[bytes, Sequence[int]]) -> list[dict[bytes, Sequence[int]]]:
-    """Take out the pages on which these tokens belong; answers for each what is to stand in its place.
-
-    Each by itself: a page that held tokens of two others would hide those that stand between them.
-    """
-    firsts = list(connection.execute(_FIRSTS, {"of": block}).scalars())
-    by_page: defaultdict[bytes, dict[bytes, set[int]]] = defaultdict(dict)
-    for token, standing in found.items():
-        by_page[firsts[max(0, bisect_right(firsts, token) - 1)]][token] = set(standing)
-    for first, together in by_page.items():
-        page = connection.execute(_PAGE, {"of": block, "from": first}).one()
-        for token, docs in unpacked(page.tokens, page.ends, page.docs):
-            together.setdefault(token, set()).update(places(decoded(docs)))
-        connection.execute(_DROP, {"of": block, "from": first})
-    return [{token: sorted(together[token]) for token in sorted(together)} for together in by_page.values()]
-
-
-def _pages(found: Mapping[bytes, Sequence[int]]) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+def _pages(standing: Mapping[str, Sequence[int]]) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
     """(first, tokens, ends, docs) of rows that fit a database's page several times."""
     names: list[bytes] = []
     docs, size, ends = bytearray(), 0, array("H")
-    for token, standing in found.items():
-        more = encoded(standing)
+    for name in sorted(standing):
+        token, more = name.encode(), encoded(standing[name])
         if names and size + len(token) + len(more) > PAGE:
             yield names[0], LF + LF.join(names) + LF, ends.tobytes(), bytes(docs)
             names, docs, size, ends = [], bytearray(), 0, array("H")
@@ -203,7 +215,8 @@ def _pages(found: Mapping[bytes, Sequence[int]]) -> Iterator[tuple[bytes, bytes,
         docs += more
         ends.append(len(docs))
         size += len(token) + len(more) + 3
-    yield names[0], LF + LF.join(names) + LF, ends.tobytes(), bytes(docs)
+    if names:
+        yield names[0], LF + LF.join(names) + LF, ends.tobytes(), bytes(docs)
 
 
 def unpacked(
@@ -247,19 +260,18 @@ def adopt(connection: Connection) -> int:
     """
     last, count = "", 0
     missing = ~exists().where(texts.c.case_id == cases.c.id)
-    wanted = [cases.c[name] for name in ("id", "number", "text", "place", "category", "part", "division", "reported_at")]
+    wanted = [cases.c[name] for name in ("id", "number", "text", "place", "category", "part")]
     while True:
-        before = connection.execute(select(func.max(texts.c.seq))).scalar() or 0
-        # As many as fill the block, so that each is written once.
-        query = select(*wanted).where(cases.c.id > last, missing).order_by(cases.c.id).limit(BLOCK - (before + 1) % BLOCK)
-        found = {row["id"]: dict(row) for row in connection.execute(query).mappings()}
+        newest = connection.execute(select(func.max(texts.c.seq))).scalar() or 0
+        query = select(*wanted).where(cases.c.id > last, missing).order_by(cases.c.id).limit(BLOCK)
+        found = [dict(row) for row in connection.execute(query).mappings()]
         if not found:
+            seal(connection)
             return count
-        connection.execute(insert(texts), [{"case_id": row["id"], "body": _line(row)} for row in found.values()])
-        lines = connection.execute(select(texts).where(texts.c.seq > before)).mappings()
-        _write(connection, [found[row["case_id"]] | dict(row) for row in lines])
-        last, count = max(found), count + len(found)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return line(row["number"], row["text"], row["place"], row["category"], row["part"])[:LARGEST]
+        connection.execute(insert(texts), [{"case_id": r["id"], "body": _line(r)[:LARGEST], "added": ""} for r in found])
+        given = connection.execute(select(texts.c.seq).where(texts.c.seq > newest)).scalars().all()
+        top = max(given) >> SHIFT
+        for block in sorted({seq >> SHIFT for seq in given} - {top}):
+            put(connection, gather(connection, block))
+        connection.execute(insert(fresh), [{"seq": seq} for seq in given if seq >> SHIFT == top])
+        last, count = found[-1]["id"], count + len(found)

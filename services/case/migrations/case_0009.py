@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("seq", SEQ, primary_key=True),
         sa.Column("case_id", sa.String(40), nullable=False, unique=True),
         sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("added", sa.Text(), nullable=False),
     )
     op.create_table("case_texts_fresh", sa.Column("seq", SEQ, primary_key=True, autoincrement=False))
     op.create_table(
