@@ -18,7 +18,7 @@ from services.case.domain import Action, State
 from services.case.photos_api import desk_of
 from services.case.questions import filled
 from services.case.templates import Template
-from services.case.texts import CODE_PATTERN
+from services.case.texts import CODE_PATTERN, Described
 from services.case.words import Language, Speech
 from shared import audit
 from shared.auth import Caller, allow
@@ -43,14 +43,14 @@ class NewComment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     visibility: Visibility = "internal"
-    text: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(filled)]
+    text: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(filled), Described()]
 
 
 class Withdrawal(BaseModel):
     """Why a comment is taken back."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    reason: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(filled)]
+    reason: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(filled), Described()]
 
 
 class Comment(BaseModel):

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic_core import CoreSchema
 
 TAG = re.compile(r"<[/!?a-zA-Z]")
-UNWRITTEN = "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ue000-\\uf8ff\\ufffe\\uffff\U000f0000-\U0010ffff"
+UNWRITTEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffe\uffff"
 """Characters that no keyboard writes: controls but for tab and the ends of lines, private use, and two that XML cannot hold.
 
 Said by their numbers and not by what this Python's edition of Unicode knows: a sign that is newer, as in a rare family name or a
