@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 logger = structlog.get_logger()
 Turn = Callable[[], Awaitable[object]]
@@ -78,7 +79,9 @@ class Loops:
                 raise
             # A cancellation that nobody asked of this loop came out of something it waited for: a failure like any other.
             state.failures += 1
-            state.error = f"{type(error).__name__}: {error}"[:200]
+            # A database tells the row at fault in its own words, and what is in it belongs into no log.
+            said = "" if isinstance(error, DBAPIError) else f": {error}"
+            state.error = f"{type(error).__name__}{said}"[:200]
             logger.warning("loop_failed", loop=name, error=state.error, failures=state.failures)
             await asyncio.sleep(min(5.0, 0.1 * 2 ** min(state.failures, 6)))
 

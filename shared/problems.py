@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from shared.errors import Busy, Conflict, Forbidden, Invalid, NotFound, SanjiError, Unauthenticated
@@ -75,6 +76,12 @@ def install(app: FastAPI) -> None:
     async def answer(_: Request, error: ResponseValidationError) -> JSONResponse:
         # Handled here, because its own text holds the values that were to be answered, and a log must not.
         logger.error("answer_not_as_documented", fields=[".".join(map(str, e["loc"])) for e in error.errors()[:5]])
+        return problem(500, "internal", "something went wrong inside; nothing is known to have been done")
+
+    @app.exception_handler(DBAPIError)
+    async def database(_: Request, error: DBAPIError) -> JSONResponse:
+        # PostgreSQL tells the row at fault in its own words, which must not come into a log either.
+        logger.error("database_failed", error=type(error.orig).__name__)
         return problem(500, "internal", "something went wrong inside; nothing is known to have been done")
 
     @app.exception_handler(Exception)

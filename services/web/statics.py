@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
@@ -44,8 +45,12 @@ class Statics(StaticFiles):
     def __init__(self, directory: Path = DIST) -> None:
         super().__init__(directory=directory, html=True, check_dir=False)
         self.root = directory
+        # A page that is not built yet is said below; the base class would raise instead.
+        self.config_checked = True
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        if path.startswith("api/"):
+            raise HTTPException(404)
         if not (self.root / "index.html").is_file():
             return PlainTextResponse("The page is not built. Run `make page`.\n", 503)
         return await super().get_response(path, scope)

@@ -37,6 +37,7 @@ def made(n: int, dice: random.Random) -> Row:
     at = BEGIN + timedelta(minutes=dice.randrange(0, 90))
     return dict.fromkeys(c.name for c in cases.c) | {
         "id": f"c{dice.randrange(10**9):09d}-{n}", "origin": "11", "division": dice.choice(DIVISIONS), "open": False,
+        "exempt": False, "counted": "",
         "category": dice.choice(CATEGORIES), "channel": "hotline", "provenance": "live", "number": f"n{n}", "edition": "e",
         "lon": dice.randrange(0, 20) / 2, "lat": dice.randrange(0, 20) / 2, "state": dice.choice(STATES),
         "reported_at": stamp(at), "changed_at": stamp(at + timedelta(minutes=dice.randrange(0, 30))),

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from shared.problems import install
 
@@ -43,7 +44,8 @@ def client() -> Iterator[TestClient]:
 def test_an_answer_that_is_not_as_documented_keeps_its_values_to_itself(
     client: TestClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    answer = client.get("/wrong")
+    with capture_logs() as logged:
+        answer = client.get("/wrong")
     said = capfd.readouterr()
     assert answer.status_code == 500 and answer.headers["content-type"] == "application/problem+json"
-    assert WRITTEN not in answer.text + said.out + said.err and "number" in said.out + said.err
+    assert WRITTEN not in answer.text + said.out + said.err + str(logged) and "number" in str(logged)

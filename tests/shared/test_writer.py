@@ -243,9 +243,9 @@ def test_two_copies_number_without_doubles(copies: list[Writer]) -> None:
 def test_two_copies_act_on_the_same_cases(copies: list[Writer]) -> None:
     """Of two who file one case at the same moment exactly one is right; the other hears of a conflict, never of a breakdown."""
     ids = [copies[0].run(lambda tx: report(tx, AROUND, Report("E0101", 1.0, 1.0))["id"]) for _ in range(40)]
-    roles = frozenset({"shift_supervisor"})
+    roles, said = frozenset({"shift_supervisor"}), {"condition": "1"}
     futures = [
-        writer.submit(lambda tx, case=case: act(tx, AROUND, case, "file", roles, version=1)["id"])  # type: ignore[misc]
+        writer.submit(lambda tx, case=case: act(tx, AROUND, case, "file", roles, version=1, given=said)["id"])  # type: ignore[misc]
         for writer, order in zip(copies, (ids, reversed(ids)), strict=True)
         for case in order
     ]
@@ -254,7 +254,8 @@ def test_two_copies_act_on_the_same_cases(copies: list[Writer]) -> None:
     assert sum(isinstance(a, Conflict) for a in found) == len(ids)
     with copies[0].engine.begin() as c:
         assert set(c.execute(select(cases.c.version)).scalars()) == {2}
-        assert len(c.execute(select(entries.c.id)).all()) == 80
+        # Of each case its report, the end of the acceptance, and the filing.
+        assert len(c.execute(select(entries.c.id)).all()) == 120
 
 
 def test_two_copies_are_pushed_the_same_events(copies: list[Writer]) -> None:
