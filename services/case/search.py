@@ -39,6 +39,11 @@ _PAGES = text(
     "ORDER BY q.first DESC LIMIT 1), :begin)"
 )
 """The pages of a stretch of blocks on which tokens from `begin` to before `end` can stand."""
+_PAGE = text(
+    "SELECT p.block, p.tokens, p.ends, p.docs FROM generate_series(CAST(:low AS INTEGER), CAST(:high AS INTEGER)) b(n) "
+    "CROSS JOIN LATERAL (SELECT * FROM case_postings q WHERE q.block = b.n AND q.first < :end ORDER BY q.first DESC LIMIT 1) p"
+)
+"""The same for one token, of which there is one page a block; PostgreSQL finds it so in half the time."""
 
 
 class Need(NamedTuple):
@@ -224,7 +229,8 @@ class Walk:
         for begin, end in need.ranges:
             mark = b"\n" + begin
             stretch = {"low": low, "high": high, "begin": begin, "end": end}
-            for block, names, ends, docs in self.connection.execute(_PAGES, stretch):
+            alone = end == begin + b"\0" and self.connection.dialect.name == "postgresql"
+            for block, names, ends, docs in self.connection.execute(_PAGE if alone else _PAGES, stretch):
                 if mark not in names:
                     continue
                 for token, standing in unpacked(names, ends, docs, begin, end):
