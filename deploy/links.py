@@ -14,15 +14,16 @@ LAST = re.compile(r"^(?P<collection>.*)/\{(?P<name>[^{}/]+)\}$")
 def link(document: Document) -> None:
     """Write the links into the documented answers.
 
-    What makes or changes one thing of a collection leads to all operations of that thing, a list to the reading of its first
-    item, and an answer with a code that is shown once to all operations that want this code in a header.
+    What makes or changes one thing of a collection leads to all operations of that thing, what is kept beside a thing to all
+    below it, a list to the reading of its first item, and an answer with a code that is shown once to all that want it.
     """
     operations = [(path, method, op) for path, methods in document["paths"].items() for method, op in methods.items()]
     for source in operations:
         for status, answer in source[2]["responses"].items():
             schema = answer.get("content", {}).get("application/json", {}).get("schema")
             if status.startswith("2") and schema:
-                links = {**dict(_to_things(document, source, schema, operations)), **dict(_by_code(document, schema, operations))}
+                links = dict(_to_things(document, source, schema, operations)) | dict(_below(source, operations))
+                links |= dict(_by_code(document, schema, operations))
                 links.pop(source[2]["operationId"], None)
                 if links:
                     answer["links"] = links
@@ -37,10 +38,23 @@ def _to_things(document: Document, source: Found, schema: Document, operations: 
         below = re.match(rf"{re.escape(collection)}/\{{([^{{}}/]+)\}}(?P<rest>/.*)?$", target)
         if not below or "{" in (below["rest"] or "") or (method == "get" and (verb != "get" or below["rest"] or not place)):
             continue
+        posts = [made for made, how, _ in operations if how == "post" and made.startswith(f"{collection}/")]
+        if any(target.startswith(f"{made}/") for made in posts):
+            # There only once something has been put beside the thing.
+            continue
         name = next((n for n in (below[1], "id", "code") if n in thing), None)
         if name is not None:
             outer = {f"path.{p}": f"$request.path.{p}" for p in re.findall(r"\{([^{}]+)\}", collection)}
             yield _link(operation, outer | {f"path.{below[1]}": f"$response.body#{place}/{name}"})
+
+
+def _below(source: Found, operations: list[Found]) -> Iterator[tuple[str, Document]]:
+    """Links from what puts something beside a thing, by a path that ends in a word after an id, to what is below that path."""
+    path, method, _ = source
+    if method == "post" and re.search(r"\}/[^{}/]+$", path):
+        for target, _, operation in operations:
+            if target.startswith(f"{path}/") and "{" not in target.removeprefix(path):
+                yield _link(operation, {f"path.{p}": f"$request.path.{p}" for p in re.findall(r"\{([^{}]+)\}", path)})
 
 
 def _by_code(document: Document, schema: Document, operations: list[Found]) -> Iterator[tuple[str, Document]]:

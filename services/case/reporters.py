@@ -78,6 +78,7 @@ _BY_CODE = select(reporters.c.case_id).where(reporters.c.tracking_hash == bindpa
 _CASE = select(cases).where(cases.c.id == bindparam("case"))
 _STEPS = select(steps.c.target, steps.c.at).where(steps.c.case_id == bindparam("case")).order_by(steps.c.version)
 _TEXTS = select(additions.c.at, additions.c.text).where(additions.c.case_id == bindparam("case")).order_by(additions.c.at)
+MAIL = r"[^@\s<>\x00-\x1f\x7f-\x9f]"
 EMPTY = {"wrapped": None, "nonce": None, "ciphertext": None, "expires_on": None}
 
 
@@ -87,7 +88,7 @@ class Contact(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     name: Plain(80, 1) | None = None  # type: ignore[valid-type]
     phone: str | None = Field(None, max_length=24, pattern=r"^\+?[0-9][0-9 ()-]{3,22}$", examples=["+86 991 000 0000"])
-    email: str | None = Field(None, max_length=254, pattern=r"^[^@\s<>]{1,64}@[^@\s<>]{1,189}$", examples=["a@example.org"])
+    email: str | None = Field(None, max_length=254, pattern=f"^{MAIL}{{1,64}}@{MAIL}{{1,189}}$", examples=["a@example.org"])
     note: Plain(500, 1) | None = Field(None, description="such as when to call")  # type: ignore[valid-type]
     wants_reply: bool = False
     language: str = Field("zh", max_length=20, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
