@@ -77,6 +77,15 @@ class ClockNow(BaseModel):
     explained: Words
 
 
+class Total(BaseModel):
+    """The clock of the whole case, from the report to its end or until now; it has no limit of its own and never stands."""
+
+    began: str
+    ended: str | None
+    seconds: int = Field(description="real time")
+    work_seconds: int | None = Field(description="working time of the node's calendar; null over a year that is not announced")
+
+
 class CaseNow(Case):
     """A case and what the caller may do with it now; `barred` says of the rest of his actions why not."""
 
@@ -98,6 +107,7 @@ class CaseFile(CaseNow):
     rule: dict[str, Any] | None = Field(description="the routing rule that matched, and why")
     wakes_at: str | None
     clocks: list[ClockNow]
+    total: Total
 
 
 class CasePage(BaseModel):

@@ -13,9 +13,9 @@ from services.case.guards import Moment, barred, light
 from services.case.intake import Surroundings
 from services.case.photos import has
 from services.case.tables import cases, quarantine
-from services.case.worktime import Unannounced, WorkCalendar
+from services.case.worktime import Unannounced, WorkCalendar, used
 from shared.auth import Caller
-from shared.clock import stamp
+from shared.clock import stamp, unstamp
 from shared.database import reading
 from shared.errors import NotFound
 from shared.listing import Chain, Wanted, page
@@ -66,7 +66,20 @@ def now(connection: Connection, around: Surroundings, found: dict[str, Any], cal
 
 def inside(connection: Connection, around: Surroundings, found: dict[str, Any], at: datetime) -> dict[str, Any]:
     """What people wrote, who has it, and every clock explained."""
-    return {name: found[name] for name in INSIDE} | {"clocks": _explained(connection, around, found, at)}
+    return {name: found[name] for name in INSIDE} | {
+        "clocks": _explained(connection, around, found, at), "total": _total(around.calendar.get(connection), found, at),
+    }  # fmt: skip
+
+
+def _total(calendar: WorkCalendar, found: dict[str, Any], at: datetime) -> dict[str, Any]:
+    """How long the whole case has taken."""
+    began, until = unstamp(found["reported_at"]), unstamp(found["ended_at"]) if found["ended_at"] else at
+    try:
+        work = int(used(calendar, began, until, "WH").total_seconds())
+    except Unannounced:
+        work = None
+    return {"began": found["reported_at"], "ended": found["ended_at"], "seconds": int((until - began).total_seconds()),
+            "work_seconds": work}  # fmt: skip
 
 
 def _explained(connection: Connection, around: Surroundings, found: dict[str, Any], at: datetime) -> list[dict[str, Any]]:

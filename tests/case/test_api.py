@@ -89,6 +89,9 @@ def test_a_life_by_staff_says_at_each_step_who_may_go_on(node: Served) -> None:
     closed = answer.json()
     assert (closed["state"], closed["on_time"], closed["means"], closed["allowed"]) == ("closed", True, "service", [])
     assert "13800000000" not in ask(node).text and "text" not in closed
+    whole = node.client.get(f"{CASES}/{case['id']}", headers=node.as_("auditor")).json()
+    assert whole["total"]["ended"] == whole["ended_at"] and 0 <= whole["total"]["seconds"] < 600 and whole["text"]
+    assert [c["stage"] for c in whole["clocks"]] == ["acceptance", "dispatch", "handling", "closing", "check"]
 
 
 def test_a_conflict_says_what_is_possible_now(node: Served) -> None:
