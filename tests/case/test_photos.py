@@ -244,7 +244,7 @@ def test_a_department_adds_to_its_own_cases_only(one: Served) -> None:
     sent = {"data": {"kind": "after"}, "files": {"file": GOOD}, "headers": headers}
     refused(one.client.post(path, **sent), 403)  # type: ignore[arg-type]
     for version, (action, role, more) in enumerate(
-        [("file", "integrator", {"condition": "1"}), ("dispatch", "integrator", {"department": "lamps"})], 1
+        [("file", "shift_supervisor", {"condition": "1"}), ("dispatch", "dispatcher", {"department": "lamps"})], 1
     ):
         body = {"action": action, "version": version} | more
         done = one.client.post(f"{CASES}/{case_id}/actions", json=body, headers=one.as_(role))
