@@ -19,7 +19,7 @@ from services.case.postings import BLOCK, CATEGORY, DIVISION, SHIFT, blocks, dec
 from services.case.tables import cases
 from services.case.terms import LAST, Term, terms
 
-CANDIDATES, WALKED = 2500, 2048
+CANDIDATES, WALKED = 1500, 2048
 """The most lines that are looked at, and blocks that are walked, for one page."""
 FEW = 256
 """With so few candidates left in a stretch of blocks it is cheaper to look at their lines than at more postings."""
