@@ -23,7 +23,7 @@ from shared.kept import Kept
 from tests.served import Served, migrate, node, refused
 
 ZONE = ZoneInfo("Asia/Shanghai")
-SPECIAL = Path("/work/shared/data/calendar/cn_special_days_2021_2026.csv")
+SPECIAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "calendar" / "cn_special_days_2021_2026.csv"
 API = "/api/case/v1"
 SPRING = {date(2027, 2, d): Day("holiday", "春节", "Spring Festival", "notice") for d in range(5, 13)}
 SWAPPED = {date(2027, 2, 14): Day("workday", "春节", "Spring Festival", "notice")}

@@ -19,7 +19,7 @@ from services.case.worktime import MICRO, Day, Edition, Limit, Season, Unannounc
 from shared.errors import Conflict, Invalid
 
 ZONE = ZoneInfo("Asia/Shanghai")
-BOSTON = Path("/work/shared/data/cases/boston_sample_2015_2024.parquet")
+BOSTON = Path(__file__).resolve().parents[3] / "shared" / "data" / "cases" / "boston_sample_2015_2024.parquet"
 MINUTE = timedelta(minutes=1)
 FREE = {date(2026, 10, d): Day("holiday", "国庆节", "National Day", "cn") for d in range(1, 8)}
 WORKED = {d: Day("workday", "国庆节", "National Day", "cn") for d in (date(2026, 9, 20), date(2026, 10, 10))}
