@@ -18,7 +18,6 @@ from shared.auth import Caller
 from shared.clock import stamp, unstamp
 from shared.database import reading
 from shared.errors import NotFound
-from shared.listing import Chain, Wanted, page
 
 PUBLIC = (
     "id", "number", "version", "state", "category", "edition", "condition", "channel", "application", "provenance", "dataset",
@@ -100,12 +99,6 @@ def _left(calendar: WorkCalendar, one: clock.Clock, at: datetime) -> int | None:
     except Unannounced:
         # The deadline was fixed when its year was known; what lies between is asked of a year that is not known yet.
         return None
-
-
-def many(engine: Engine, wanted: Wanted, chain: Chain) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of cases and the cursor of the next, if there is one. Raises Invalid naming the filter."""
-    with reading(engine) as connection:
-        return page(connection, cases, PUBLIC, wanted, chain)
 
 
 def quarantined(engine: Engine, limit: int, platform: str | None) -> list[dict[str, Any]]:

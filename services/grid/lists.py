@@ -51,8 +51,8 @@ def _division(row: Row) -> Division:
         name_zh=row.text("name_zh"),
         name_en=row.text("name_en"),
         level_label=row.text("level_label"),
-        lon=row.maybe("lon", _degrees(180)),
-        lat=row.maybe("lat", _degrees(90)),
+        lon=row.maybe("lon", degrees(180)),
+        lat=row.maybe("lat", degrees(90)),
         valid_from=since,
         valid_to=until,
     )
@@ -65,7 +65,9 @@ def code(text: str) -> str:
     return text
 
 
-def _degrees(limit: int) -> Callable[[str], float]:
+def degrees(limit: int) -> Callable[[str], float]:
+    """Reads a longitude or latitude of at most `limit` degrees either way; what it makes raises ValueError."""
+
     def read(text: str) -> float:
         value = float(text)
         if not -limit <= value <= limit:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.grid.files import rows
+from services.grid.lists import code, degrees
 
 COLUMNS = ("code", "category", "name_zh", "name_en", "lon", "lat", "owner", "maintainer")
 
@@ -33,27 +33,11 @@ def read_parts(folder: Path) -> dict[str, Part]:
     found: dict[str, Part] = {}
     for row in rows(file, COLUMNS):
         part = Part(
-            code=row.read("code", _code), category=row.text("category"), name_zh=row.text("name_zh"), name_en=row.text("name_en"),
-            lon=row.read("lon", _degrees(180)), lat=row.read("lat", _degrees(90)),
+            code=row.read("code", code), category=row.text("category"), name_zh=row.text("name_zh"), name_en=row.text("name_en"),
+            lon=row.read("lon", degrees(180)), lat=row.read("lat", degrees(90)),
             owner=row.maybe("owner", str), maintainer=row.maybe("maintainer", str),
         )  # fmt: skip
         if part.code in found:
             raise row.wrong("code", f"{part.code} stands here a second time")
         found[part.code] = part
     return found
-
-
-def _code(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and text == text.upper() and 2 <= len(text) <= 20):
-        raise ValueError(f"a code has 2 to 20 digits or capital letters, not {text!r}")
-    return text
-
-
-def _degrees(limit: int) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        value = float(text)
-        if not -limit <= value <= limit:
-            raise ValueError(f"must lie between -{limit} and {limit} degrees")
-        return value
-
-    return read
